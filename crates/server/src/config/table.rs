@@ -96,7 +96,7 @@ knobs! {
             at_limit "403.";
             metric "`millstream_upgrades_total{outcome=\"origin_refused\"}`.";
         origin: Option<FixedOrigin> as Fixed = None, "MILLSTREAM_ORIGIN";
-            purpose "The public origin of this server, such as https://chat.example. With it same-origin compares with this and nothing else.";
+            purpose "The public origin of this server, such as `https://chat.example`. With it same-origin compares with this and nothing else.";
             cost "None.";
             at_limit "403 for other origins.";
             metric "`millstream_upgrades_total{outcome=\"origin_refused\"}`.";
