@@ -133,24 +133,44 @@ fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Cli, ExitCode>
         })
 }
 
-/// Gives every flag its long help: default, variable, cost, limit and metric.
+/// Gives every flag its help: the default, and in the long form variable, cost, limit and metric.
 fn documented(mut command: Command) -> Command {
-    let defaults = Config::default().shown_with_knobs();
-    for (knob, default) in &defaults {
-        let help = format!(
-            "{}\n\nDefault: {default}. Environment: {}. Cost: {} At the limit: {} Seen in: {}",
-            knob.purpose, knob.variable, knob.cost, knob.at_limit, knob.metric
-        );
-        command = command.mut_arg(knob.name, |arg| arg.long_help(help.clone()));
-        for verb in ["check", "serve"] {
-            let help = help.clone();
-            command = command.mut_subcommand(verb, |verb| {
-                verb.mut_arg(knob.name, |arg| arg.long_help(help))
-            });
+    for (knob, default) in Config::default().shown_with_knobs() {
+        let short = format!("{} [default: {default}]", knob.purpose);
+        let mut long = format!("{}\n\nDefault: {default}", knob.purpose);
+        for (title, text) in [
+            ("Environment", knob.variable),
+            ("Cost", knob.cost),
+            ("At the limit", knob.at_limit),
+            ("Seen in", knob.metric),
+        ] {
+            if !matches!(text, "None." | "Not applicable.") {
+                long.push_str(&format!("\n{title}: {text}"));
+            }
         }
+        let document = |command: Command| {
+            let (short, long) = (short.clone(), long.clone());
+            command.mut_arg(knob.name, |arg| arg.help(short).long_help(long))
+        };
+        command = document(
+            command
+                .mut_subcommand("check", document)
+                .mut_subcommand("serve", document),
+        );
     }
-    command
+    command.after_help(EXAMPLES)
 }
+
+const EXAMPLES: &str = "\
+Examples:
+  millstream                                    development server on 127.0.0.1:3000
+  millstream --listen 127.0.0.1:0               the same on a free port
+  millstream --listen 0.0.0.0:3000 \\
+      --origin https://chat.example             behind a proxy that ends TLS
+  millstream --config millstream.toml           settings from a file
+  millstream check --config millstream.toml     what would be used, or all problems
+
+-h lists the settings, --help explains each.";
 
 fn effective(defaults: Config, cli: Cli) -> Result<(Config, Action), ExitCode> {
     let (action, settings) = match cli.command {

@@ -40,7 +40,7 @@ pub struct Server {
     address: SocketAddr,
     tls: Option<Arc<Tls>>,
     stopper: Stopper,
-    signals: bool,
+    signals: Option<Signals>,
 }
 
 /// Collects what a [`Server`] needs.
@@ -119,12 +119,8 @@ impl Server {
             signals,
             ..
         } = self;
-        if signals {
-            tokio::spawn(listen_to_signals(
-                stopper.clone(),
-                Arc::clone(&site),
-                tls.clone(),
-            ));
+        if let Some(signals) = signals {
+            tokio::spawn(signals.listen(stopper.clone(), Arc::clone(&site), tls.clone()));
         }
         let mut told = stopper.0.subscribe();
         let http = Listener::new(Arc::clone(&site), tls);
@@ -143,8 +139,9 @@ impl Server {
         drop(listener);
         site.gateway.drain();
         let stopped = tokio::select! {
-            stopped = drained(&site, &http) => stopped,
+            biased;
             () = times(&mut told, 2) => Stopped::Forced,
+            stopped = drained(&site, &http) => stopped,
         };
         let left = site.gateway.connections();
         tracing::info!(?stopped, left, "stopped");
@@ -214,6 +211,8 @@ impl Builder {
         let gateway = start(&config, Arc::clone(&hooks)).map_err(Cause::Workers)?;
         let site = Site::new(config, hooks, gateway).map_err(Cause::Policy)?;
         let stopper = Stopper(Arc::new(watch::Sender::new(0)));
+        let signals = signals.then(|| Signals::new(tls.is_some())).transpose();
+        let signals = signals.map_err(Cause::Signals)?;
         Ok(Server {
             site: Arc::new(site),
             listener,
@@ -261,6 +260,8 @@ enum Cause {
     Config(ConfigError),
     #[error(transparent)]
     Policy(NoHostPin),
+    #[error("cannot listen to signals: {0}")]
+    Signals(io::Error),
     #[error("TLS: {0}")]
     Tls(String),
     #[error("cannot start the workers: {0}")]
@@ -297,24 +298,36 @@ async fn drained(site: &Site, http: &Listener) -> Stopped {
     }
 }
 
-async fn listen_to_signals(stopper: Stopper, site: Arc<Site>, tls: Option<Arc<Tls>>) {
-    let streams = [
-        SignalKind::terminate(),
-        SignalKind::interrupt(),
-        SignalKind::hangup(),
-    ]
-    .map(|kind| signal(kind).ok());
-    let [mut terminate, mut interrupt, mut hangup] = streams;
-    loop {
-        tokio::select! {
-            () = next(&mut terminate) => stopper.stop(),
-            () = next(&mut interrupt) => stopper.stop(),
-            () = next(&mut hangup) => reload(&site, tls.clone()).await,
+/// The signals a server listens to, from the moment it is bound.
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+    /// Only with TLS: otherwise a closed terminal ends the process, as usual.
+    hangup: Option<Signal>,
+}
+
+impl Signals {
+    fn new(tls: bool) -> io::Result<Self> {
+        Ok(Self {
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+            hangup: tls.then(|| signal(SignalKind::hangup())).transpose()?,
+        })
+    }
+
+    async fn listen(mut self, stopper: Stopper, site: Arc<Site>, tls: Option<Arc<Tls>>) {
+        loop {
+            tokio::select! {
+                Some(()) = self.terminate.recv() => stopper.stop(),
+                Some(()) = self.interrupt.recv() => stopper.stop(),
+                () = next(&mut self.hangup) => reload(&site, tls.clone()).await,
+                else => return,
+            }
         }
     }
 }
 
-/// The next signal of that kind; never, when the kind cannot be listened to.
+/// The next signal of that kind; never, when it is not listened to.
 async fn next(stream: &mut Option<Signal>) {
     let got = match stream {
         Some(stream) => stream.recv().await,

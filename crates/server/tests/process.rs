@@ -64,5 +64,5 @@ fn a_second_signal_forces_the_end() {
         "still in its shutdown delay"
     );
     signal(&child, "INT");
-    assert!(child.wait().expect("ends").code().is_some());
+    assert_eq!(child.wait().expect("ends").code(), Some(1));
 }

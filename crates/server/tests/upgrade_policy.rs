@@ -117,6 +117,12 @@ async fn the_handshake_is_checked_as_rfc_6455_says() {
         let reply = ask(server.address, &good.replace(without, "")).await;
         assert_eq!(reply.status, status, "{without}");
     }
+    assert_eq!(
+        ask(server.address, &good.replace("HTTP/1.1", "HTTP/1.0"))
+            .await
+            .status,
+        400
+    );
     let listed = good.replace("Connection: Upgrade", "Connection: keep-alive, UPGRADE");
     assert_eq!(ask(server.address, &listed).await.status, 101);
 }

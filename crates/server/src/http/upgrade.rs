@@ -7,7 +7,7 @@ use http::header::{
     CONNECTION, CONTENT_LENGTH, SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_PROTOCOL, SEC_WEBSOCKET_VERSION,
     TRANSFER_ENCODING, UPGRADE,
 };
-use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, Version};
 use http_body_util::Full;
 use hyper::body::Incoming;
 use hyper::upgrade::{OnUpgrade, Upgraded};
@@ -62,6 +62,9 @@ async fn admit(
     via: &Via,
     mut request: Request<Incoming>,
 ) -> Result<Response<Full<Bytes>>, Refusal> {
+    if request.version() != Version::HTTP_11 {
+        return Err(bad_handshake("An upgrade needs HTTP/1.1"));
+    }
     check_handshake(request.headers())?;
     let (_upgrading, arriving) = take_slots(site)?;
     let address = site.address.address(request.headers(), via.peer);
