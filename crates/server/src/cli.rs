@@ -8,7 +8,7 @@ use std::process::ExitCode;
 use clap::error::ErrorKind;
 use clap::{Args, Command, CommandFactory, FromArgMatches, Parser, Subcommand};
 
-use crate::config::{Config, ConfigError, ConfigLayer};
+use crate::config::{Config, ConfigError, ConfigLayer, Knob};
 use crate::hooks::Hooks;
 use crate::logging;
 use crate::server::{Server, Stopped};
@@ -133,10 +133,34 @@ fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Cli, ExitCode>
         })
 }
 
-/// Gives every flag its help: the default, and in the long form variable, cost, limit and metric.
-fn documented(mut command: Command) -> Command {
-    for (knob, default) in Config::default().shown_with_knobs() {
-        let short = format!("{} [default: {default}]", knob.purpose);
+/// Gives every flag its help, of the command itself and of its subcommands.
+fn documented(command: Command) -> Command {
+    let pages: Vec<_> = Config::default()
+        .shown_with_knobs()
+        .into_iter()
+        .map(HelpPage::new)
+        .collect();
+    let document = |command: Command| {
+        pages.iter().fold(command, |command, page| {
+            let (short, long) = (page.short.clone(), page.long.clone());
+            command.mut_arg(page.name, |arg| arg.help(short).long_help(long))
+        })
+    };
+    let command = command
+        .mut_subcommand("check", document)
+        .mut_subcommand("serve", document);
+    document(command).after_help(EXAMPLES)
+}
+
+/// Purpose and default; in the long form also variable, cost, limit and metric.
+struct HelpPage {
+    name: &'static str,
+    short: String,
+    long: String,
+}
+
+impl HelpPage {
+    fn new((knob, default): (Knob, String)) -> Self {
         let mut long = format!("{}\n\nDefault: {default}", knob.purpose);
         for (title, text) in [
             ("Environment", knob.variable),
@@ -148,17 +172,12 @@ fn documented(mut command: Command) -> Command {
                 long.push_str(&format!("\n{title}: {text}"));
             }
         }
-        let document = |command: Command| {
-            let (short, long) = (short.clone(), long.clone());
-            command.mut_arg(knob.name, |arg| arg.help(short).long_help(long))
-        };
-        command = document(
-            command
-                .mut_subcommand("check", document)
-                .mut_subcommand("serve", document),
-        );
+        Self {
+            name: knob.name,
+            short: format!("{} [default: {default}]", knob.purpose),
+            long,
+        }
     }
-    command.after_help(EXAMPLES)
 }
 
 const EXAMPLES: &str = "\
