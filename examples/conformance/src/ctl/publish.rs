@@ -18,10 +18,12 @@ const VOLATILE: PublishOptions = PublishOptions {
 };
 
 pub(super) fn run(cx: &mut Context<'_>, name: &str, args: &Args) -> Handled {
-    run_inner(cx, name, args).transpose()
+    let ordinary = application(cx, name, args).transpose();
+    ordinary.or_else(|| platform(cx, name, args).transpose())
 }
 
-fn run_inner(cx: &mut Context<'_>, name: &str, args: &Args) -> Result<Option<Outcome>, Failure> {
+/// Publishes as an application may: not on system topics.
+fn application(cx: &mut Context<'_>, name: &str, args: &Args) -> Result<Option<Outcome>, Failure> {
     Ok(Some(match name {
         "publish" | "publishVolatile" => {
             let topic = ordinary(args.text(0)?)?;
@@ -49,6 +51,13 @@ fn run_inner(cx: &mut Context<'_>, name: &str, args: &Args) -> Result<Option<Out
             }
             now(list.len())?
         }
+        _ => return Ok(None),
+    }))
+}
+
+/// The transport's own verbs, for which every topic is equal.
+fn platform(cx: &mut Context<'_>, name: &str, args: &Args) -> Result<Option<Outcome>, Failure> {
+    Ok(Some(match name {
         "publishRaw" => {
             let options: Option<Options> = args.parse(3)?;
             let options = options.unwrap_or_default().into();
