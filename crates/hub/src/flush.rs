@@ -126,7 +126,9 @@ impl Hub {
         let before = backlog.bytes();
         let outcome = loop {
             if backlog.is_empty() {
-                backlog.push_all_gap_marks(&mut self.tally);
+                if !state.closing {
+                    backlog.push_all_gap_marks(&mut self.tally);
+                }
                 if backlog.is_empty() {
                     break Backlogged::Drained;
                 }

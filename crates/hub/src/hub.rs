@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use hashbrown::HashMap;
 use millstream_core::{Full, Key, Millis, RawJson, Slab, TopicId, TopicName, TopicRules, Wheel};
-use millstream_wire::Caps;
+use millstream_wire::{self as wire, Caps};
 
 use crate::backlog::{Backlog, Bounds};
 use crate::coalesce::Coalesced;
@@ -85,7 +85,7 @@ pub struct Hub {
 }
 
 /// What a hub is built with. Shared by all hubs of a process.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 pub struct HubConfig {
     /// Bounds.
     pub limits: Limits,
@@ -94,6 +94,16 @@ pub struct HubConfig {
     pub open_topics: Vec<Pattern>,
     /// What clients may call a topic.
     pub wire_rules: TopicRules,
+}
+
+impl Default for HubConfig {
+    fn default() -> Self {
+        Self {
+            limits: Limits::default(),
+            open_topics: Vec::new(),
+            wire_rules: TopicRules::WIRE,
+        }
+    }
 }
 
 impl HubConfig {
@@ -251,6 +261,8 @@ pub(crate) enum Source {
 }
 
 pub(crate) const NO_TURN: u32 = u32::MAX;
+/// No slab index gets there.
+const NOBODY: u32 = u32::MAX;
 
 impl Hub {
     /// The hub of one worker.
@@ -258,7 +270,7 @@ impl Hub {
     pub fn new(worker: u16, config: Arc<HubConfig>, topics: Arc<Topics>) -> Self {
         Self {
             worker,
-            conns: Slab::with_limit(config.limits.connections_max),
+            conns: Slab::with_limit(config.limits.connections_max as usize),
             config,
             topics,
             local: Vec::new(),
@@ -316,18 +328,23 @@ impl Hub {
             bytes_out: 0,
         })?;
         if let Some(session) = session {
-            self.control(key, |out| millstream_wire::encode_welcome(out, session));
+            self.control(key, |out| wire::encode_welcome(out, session));
         }
         Ok(key)
     }
 
     /// Queues a close frame as the last output of a connection and drops its subscriptions'
     /// further output. The host ends the socket when [`pending`](Self::pending) is zero.
+    /// 1005 sends an empty close frame; a code that must not be sent is replaced by 1000.
     pub fn say_close(&mut self, conn: Key, code: u16, reason: &str) {
         if self.conns.get(conn).is_none_or(|c| c.closing) {
             return;
         }
-        self.control(conn, |out| millstream_wire::encode_close(out, code, reason));
+        self.control(conn, |out| match code {
+            1005 => wire::frame::encode_header(out, wire::Opcode::Close, true, 0, None),
+            _ if wire::CloseCode::may_be_sent(code) => wire::encode_close(out, code, reason),
+            _ => wire::encode_close(out, wire::CloseCode::NORMAL, reason),
+        });
         if let Some(conn) = self.conns.get_mut(conn) {
             conn.closing = true;
         }
@@ -354,6 +371,11 @@ impl Hub {
             self.leave(conn, place.topic);
         }
         let gone = self.conns.remove(conn)?;
+        // Its place may be taken again in this very turn: by somebody else.
+        if let Some(turn) = self.turns.get_mut(gone.turn as usize).filter(|t| t.conn == conn.index)
+        {
+            turn.reset(NOBODY);
+        }
         if let Some(backlog) = &gone.backlog {
             self.backlog_bytes = self.backlog_bytes.saturating_sub(backlog.bytes());
         }

@@ -27,7 +27,7 @@ pub use hold::Released;
 pub use hub::{CloseSummary, Event, Hub, HubConfig};
 pub use limits::Limits;
 pub use policy::{Overflow, Pattern, PolicyTable, TopicPolicy};
-pub use pressure::{Load, Pressure, PressureConfig, Reason, Snapshot};
+pub use pressure::{Load, Pressure, PressureConfig, Reason, Snapshot, TopPublisher};
 pub use publish::{
     BatchMember, Delivery, Inboxes, Member, PublishError, PublishOptions, Published, Publisher,
     RawPayload,

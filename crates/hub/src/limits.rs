@@ -88,5 +88,3 @@ impl Default for Limits {
     }
 }
 
-/// Output of one turn and one topic that fits comfortably in a `u32` offset.
-pub(crate) const LANE_BYTES_MAX: usize = u32::MAX as usize / 2;

@@ -1,7 +1,7 @@
 //! A hub next to a naive model of it, driven by bytes. Used by the property test and, by path,
 //! by the fuzz target.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 
 use millstream_core::{Key, Millis, RawJsonRef};
 use millstream_hub::{
@@ -114,6 +114,8 @@ pub struct Rig {
     wires: Wires,
     beliefs: BTreeMap<u64, Belief>,
     keys: Vec<Key>,
+    /// Questions of the hub the model has not looked at.
+    asks: VecDeque<(Ticket, Vec<String>, bool)>,
     next_reference: u32,
     now: u64,
     /// Streams of connections that are gone, to be checked at the end.
@@ -142,6 +144,7 @@ impl Rig {
             wires: Wires::default(),
             beliefs: BTreeMap::new(),
             keys: Vec::new(),
+            asks: VecDeque::new(),
             next_reference: 0,
             now: 0,
             finished: Vec::new(),
@@ -274,66 +277,52 @@ impl Rig {
         }
     }
 
-    /// Matches the hub's questions with the model's requests and carries out what needs none.
+    /// Starts every request of the model whose turn it is, in order, and checks that the hub
+    /// asked exactly the questions it should.
     fn settle_model(&mut self, key: Key) {
+        self.take_events();
         loop {
-            self.take_events();
-            let belief = self.belief(key);
-            let ready = |at: usize| {
-                let own = &belief.pending[at];
+            let belief = self.beliefs.get_mut(&key.to_u64()).expect("open");
+            let next = (0..belief.pending.len()).find(|at| {
+                let own = &belief.pending[*at];
+                let before = &belief.pending[..*at];
                 own.ticket.is_none()
-                    && belief.pending[..at]
-                        .iter()
-                        .all(|before| before.topics.iter().all(|t| !own.topics.contains(t)))
-            };
-            let undecided = (0..belief.pending.len()).find(|at| ready(*at));
-            let Some(at) = undecided else { return };
-            let request = belief.pending.remove(at);
-            if request.leave {
+                    && before.iter().all(|b| b.topics.iter().all(|t| !own.topics.contains(t)))
+            });
+            let Some(at) = next else { break };
+            let own = &belief.pending[at];
+            let asked: Vec<bool> =
+                own.topics.iter().map(|topic| hub_asks(belief, topic)).collect();
+            if own.leave {
+                let request = belief.pending.remove(at);
                 for topic in &request.topics {
                     belief.topics.remove(topic);
                     belief.held.remove(topic);
                 }
+            } else if own.batch || asked.contains(&true) {
+                let wanted = own.topics.iter().zip(&asked).filter(|(_, asked)| **asked);
+                let wanted: Vec<&str> = wanted.map(|(topic, _)| topic.as_str()).collect();
+                let (ticket, topics, batch) = self.asks.pop_front().expect("a question");
+                assert_eq!(ticket.conn(), key);
+                assert_eq!(topics, wanted);
+                assert_eq!(batch, own.batch);
+                belief.pending[at].asked = asked;
+                belief.pending[at].ticket = Some(ticket);
             } else {
-                // The hub did not ask: it refused by itself.
+                // Refused without asking.
+                let request = belief.pending.remove(at);
                 conclude(belief, &request, &[]);
             }
         }
+        assert!(self.asks.is_empty(), "a question too many: {:?}", self.asks);
     }
 
     fn take_events(&mut self) {
         while let Some(event) = self.hub.poll_event() {
             match event {
                 Event::Ask { ticket, topics, batch } => {
-                    let belief = self.belief(ticket.conn());
-                    let wanted: Vec<&str> = topics.iter().map(|topic| &**topic).collect();
-                    let at = (0..belief.pending.len())
-                        .find(|at| {
-                            let own = &belief.pending[*at];
-                            let before = &belief.pending[..*at];
-                            let free = before
-                                .iter()
-                                .all(|b| b.topics.iter().all(|t| !own.topics.contains(t)));
-                            let asked: Vec<&str> = own
-                                .topics
-                                .iter()
-                                .filter(|topic| self_asks(belief, topic))
-                                .map(String::as_str)
-                                .collect();
-                            own.ticket.is_none()
-                                && !own.leave
-                                && own.batch == batch
-                                && free
-                                && asked == wanted
-                        })
-                        .expect("the question fits a request whose turn it is");
-                    let asked: Vec<bool> = belief.pending[at]
-                        .topics
-                        .iter()
-                        .map(|topic| self_asks(belief, topic))
-                        .collect();
-                    belief.pending[at].asked = asked;
-                    belief.pending[at].ticket = Some(ticket);
+                    let topics = topics.iter().map(|topic| topic.to_string()).collect();
+                    self.asks.push_back((ticket, topics, batch));
                 }
                 Event::Unsubscribed { .. } => {}
                 Event::Close { conn, .. } => {
@@ -543,7 +532,7 @@ impl Rig {
 }
 
 /// Whether the hub asks about a topic: it is open, or held.
-fn self_asks(belief: &Belief, topic: &str) -> bool {
+fn hub_asks(belief: &Belief, topic: &str) -> bool {
     let held = belief.topics.contains(topic);
     (topic != "shut" || held) && (held || belief.topics.len() < 4)
 }
