@@ -21,8 +21,8 @@ use crate::handover::Accepted;
 use crate::hooks::CloseInfo;
 use crate::peer::Peer;
 use crate::worker::inbox::{AllInboxes, Task};
-use crate::worker::io::Io;
 use crate::worker::pool::Shared;
+use crate::worker::socket::Io;
 
 /// A worker's state, without its thread.
 pub(crate) struct Core {

@@ -35,8 +35,6 @@ pub(crate) struct Settings {
     pub(crate) message_bytes_max: usize,
     /// Seconds of silence after which a connection is dropped; 0: never.
     pub(crate) idle_secs: u32,
-    /// Whether silent connections are pinged before they are dropped.
-    pub(crate) ping_secs: bool,
     /// Seconds without output after which a connection gets a text heartbeat; 0: never.
     pub(crate) keepalive_secs: u32,
     pub(crate) drain_spread: Duration,

@@ -97,7 +97,6 @@ impl Core {
                     return;
                 }
             };
-            link.heard_at = self.links.second;
             let Some(bytes) = buffer.get_mut(..read) else { return };
             self.feed(key, bytes);
             let tls = self.links.peek(key).is_some_and(|link| link.io.is_tls());
@@ -125,10 +124,9 @@ impl Core {
 
     /// Decodes and handles the messages in `bytes`.
     pub(crate) fn feed(&mut self, key: Key, bytes: &mut [u8]) {
+        let second = self.links.second;
         let Some(link) = self.links.of(key) else { return };
-        link.heard_at = self.links.second;
-        let link = self.links.of(key);
-        let Some(link) = link else { return };
+        link.heard_at = second;
         link.pinged = false;
         let limits = DecodeLimits {
             message_bytes_max: self.shared.settings.message_bytes_max,
@@ -267,8 +265,7 @@ impl Core {
     fn look_at(&mut self, index: usize) {
         let second = self.links.second;
         let settings = &self.shared.settings;
-        let (idle, ping, keepalive) =
-            (settings.idle_secs, settings.ping_secs, settings.keepalive_secs);
+        let (idle, keepalive) = (settings.idle_secs, settings.keepalive_secs);
         let Some(link) = self.links.get(index) else { return };
         let key = link.key;
         let silent = second.saturating_sub(link.heard_at);
@@ -287,7 +284,7 @@ impl Core {
         if keepalive > 0 && second.saturating_sub(link.spoken_at) >= keepalive {
             self.hub.keepalive(key);
         }
-        if idle > 0 && ping && silent >= idle - ping_margin(idle) && !link.pinged {
+        if idle > 0 && silent >= idle - ping_margin(idle) && !link.pinged {
             link.pinged = true;
             self.hub.ping(key);
         }

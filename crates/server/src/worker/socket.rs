@@ -37,6 +37,10 @@ impl Io {
         }
     }
 
+    pub(crate) fn is_tls(&self) -> bool {
+        matches!(self, Self::Tls(_))
+    }
+
     pub(crate) fn source(&mut self) -> &mut TcpStream {
         match self {
             Self::Plain(stream) => stream,
