@@ -339,6 +339,6 @@ mod tests {
 
     #[test]
     fn entries_are_compact() {
-        assert_eq!(core::mem::size_of::<Entry<core::num::NonZeroU64>>(), 32);
+        assert_eq!(size_of::<Entry<core::num::NonZeroU64>>(), 32);
     }
 }

@@ -11,6 +11,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Response};
 use millstream_core::{RawJsonRef, TopicName};
+use millstream_hub::Verdict;
 
 use crate::context::Context;
 use crate::cookies::CookieJar;
@@ -80,8 +81,9 @@ pub trait Hooks: Send + Sync + 'static {
     /// The client sent something that is no control frame.
     fn message(&self, cx: &mut Context<'_>, message: Message<'_>) {}
 
-    /// May this connection subscribe to this topic? Not asked for topics the configuration opened
-    /// by `open_topics` when the default is kept.
+    /// May this connection subscribe to this topic? Asked for control frames that name a topic
+    /// of `open_topics` or one that is held already (everything else is denied without asking),
+    /// and for [`Conn::subscribe`](crate::Conn::subscribe).
     fn subscribe(
         &self,
         cx: &mut Context<'_>,
@@ -111,7 +113,7 @@ pub trait Hooks: Send + Sync + 'static {
     /// The connection is over.
     fn close(&self, cx: &mut Context<'_>, info: &CloseInfo<'_>) {}
 
-    /// The server is about to close this connection because it shuts down.
+    /// The connection was behind and has caught up: its socket took everything that waited.
     fn drain(&self, cx: &mut Context<'_>) {}
 }
 
@@ -284,15 +286,6 @@ pub enum AuthOutcome {
         /// The jar of the request.
         cookies: CookieJar,
     },
-}
-
-/// May a connection subscribe?
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Verdict {
-    /// Yes.
-    Allow,
-    /// No, for this reason; the empty text reads as `FORBIDDEN`.
-    Deny(Cow<'static, str>),
 }
 
 /// One message of the application's own protocol.

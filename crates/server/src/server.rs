@@ -17,7 +17,7 @@ use crate::handover::Gateway;
 use crate::hooks::Hooks;
 use crate::http::{Listener, NoHostPin, Site, Tls, bind};
 use crate::metrics::Reload;
-use crate::pool;
+use crate::worker;
 
 /// How often the end of a drain is looked for.
 const DRAIN_POLL: Duration = Duration::from_millis(20);
@@ -48,6 +48,7 @@ pub struct Builder {
     hooks: Arc<dyn Hooks>,
     config: Config,
     signals: bool,
+    raw: bool,
 }
 
 /// Stops a running server from anywhere. Cheap to clone.
@@ -72,6 +73,7 @@ impl Server {
             hooks: Arc::new(hooks),
             config: Config::default(),
             signals: true,
+            raw: false,
         }
     }
 
@@ -177,13 +179,22 @@ impl Builder {
         self
     }
 
+    /// For an application with a protocol of its own: no `welcome`, no control frames, no text
+    /// heartbeat. Every message goes to the message hook.
+    #[must_use]
+    pub const fn raw_protocol(mut self) -> Self {
+        self.raw = true;
+        self
+    }
+
     /// Checks the configuration, binds the port and starts the workers.
     ///
     /// # Errors
     /// [`StartError`]: a configuration that cannot be used, a port that is taken, a certificate
     /// that cannot be read, or a system out of resources.
     pub async fn bind(self) -> Result<Server, StartError> {
-        self.bind_with(pool::start).await
+        let raw = self.raw;
+        self.bind_with(|config, hooks| worker::start(config, hooks, raw)).await
     }
 
     /// The same with another pool of workers.
@@ -195,6 +206,7 @@ impl Builder {
             hooks,
             config,
             signals,
+            raw: _,
         } = self;
         config.validate().map_err(Cause::Config)?;
         // Before anything is bound or started: a meaningless policy must not serve one request.

@@ -204,7 +204,13 @@ impl<'a> RawJsonRef<'a> {
     /// A number ends where it cannot go on, so look at what follows.
     #[must_use]
     pub fn scan(text: &'a str) -> Option<(Self, &'a str)> {
-        let end = value_end(text.as_bytes(), 0, DEPTH_MAX).ok()?;
+        Self::scan_with_depth(text, DEPTH_MAX)
+    }
+
+    /// [`scan`](Self::scan) for a value nested at most `depth_max` (and never more than 128) deep.
+    #[must_use]
+    pub fn scan_with_depth(text: &'a str, depth_max: u32) -> Option<(Self, &'a str)> {
+        let end = value_end(text.as_bytes(), 0, depth_max.min(DEPTH_LIMIT)).ok()?;
         let (value, rest) = text.split_at(end);
         Some((Self(value), rest))
     }
@@ -518,7 +524,7 @@ mod tests {
         let json = RawJson::parse(Bytes::from_static(b" [1] ")).unwrap();
         assert_eq!(json.as_str(), "[1]");
         assert_eq!(json.get().to_owned(), json);
-        assert_eq!(json.clone().into_bytes(), "[1]");
+        assert_eq!(json.into_bytes(), "[1]");
         assert_eq!(RawJson::NULL.get(), RawJsonRef::NULL);
         assert_eq!(
             RawJson::parse(Bytes::from_static(b"x")),

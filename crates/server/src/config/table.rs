@@ -242,6 +242,26 @@ knobs! {
             cost "None.";
             at_limit "Denied with INVALID_TOPIC.";
             metric "hub counter `denied`.";
+        drop_oldest_topics: Option<Vec<String>> as Patterns = None, "MILLSTREAM_DROP_OLDEST_TOPICS";
+            purpose "Topics of which a slow reader loses what has waited longest, instead of the newest. `auto`: none.";
+            cost "One comparison per pattern when a topic is first seen.";
+            at_limit "Dropped frames are counted and the reader is told to reload.";
+            metric "`millstream_hub_dropped_oldest_total`.";
+        coalesce_topics: Option<Vec<String>> as Patterns = None, "MILLSTREAM_COALESCE_TOPICS";
+            purpose "Topics of which only the newest frames wait for a slow reader. `auto`: none.";
+            cost "One comparison per pattern when a topic is first seen.";
+            at_limit "Dropped frames are counted and the reader is told to reload.";
+            metric "`millstream_hub_dropped_coalesced_total`.";
+        disconnect_topics: Option<Vec<String>> as Patterns = None, "MILLSTREAM_DISCONNECT_TOPICS";
+            purpose "Topics whose slow readers are disconnected, so that they come back and resume. `auto`: none.";
+            cost "One comparison per pattern when a topic is first seen.";
+            at_limit "The connection is dropped.";
+            metric "`millstream_hub_slow_closed_total`.";
+        volatile_topics: Option<Vec<String>> as Patterns = None, "MILLSTREAM_VOLATILE_TOPICS";
+            purpose "Topics whose events carry no number and skip everyone who is behind, silently. `auto`: none.";
+            cost "One comparison per pattern when a topic is first seen.";
+            at_limit "Skipped frames are counted.";
+            metric "`millstream_hub_dropped_volatile_total`.";
     }
 
     group "TLS" {
