@@ -3,9 +3,7 @@
 mod conn;
 mod context;
 mod cookies;
-#[allow(dead_code, reason = "the placeholder pool uses only part of it")]
 mod handover;
-#[allow(dead_code, reason = "the placeholder pool calls no hooks")]
 mod hooks;
 mod http;
 mod logging;
