@@ -349,3 +349,24 @@ async fn a_drained_server_is_gone() {
     tokio::time::sleep(Duration::from_millis(500)).await;
     assert!(TcpStream::connect(server.address).await.is_err());
 }
+
+#[tokio::test]
+async fn every_metric_the_documentation_names_is_there() {
+    let server = start(app(), |_| ()).await;
+    let exposed = ask(server.address, "GET /metrics HTTP/1.1\nHost: localhost")
+        .await
+        .body;
+    let mut named = 0;
+    for knob in millstream_server::Config::knobs() {
+        let in_code = knob.metric.split('`').skip(1).step_by(2);
+        for metric in in_code.filter(|metric| metric.starts_with("millstream_")) {
+            let found = exposed.lines().any(|line| {
+                line.strip_prefix(metric)
+                    .is_some_and(|rest| rest.starts_with(' ') || rest.starts_with('{'))
+            });
+            assert!(found, "{metric} of {}", knob.name);
+            named += 1;
+        }
+    }
+    assert!(named > 20, "{named}");
+}
