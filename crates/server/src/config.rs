@@ -1,7 +1,7 @@
 //! Configuration: every knob, its layers and its checks.
 //!
 //! Values come from, in rising order of weight: defaults, a TOML file, the environment
-//! (`MILLSTREAM_*`), flags. The page `docs/configuration.md` lists them all and is checked by a test.
+//! (`MILLSTREAM_*`), flags. The page `docs/configuration.md` lists them all; a test checks it.
 
 mod check;
 mod knobs;

@@ -20,7 +20,8 @@ use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, utf8_perc
 ///     .http_only()
 ///     .same_site(SameSite::Strict);
 /// jar.set("session", "a b", &options)?;
-/// assert_eq!(jar.lines().next(), Some("session=a%20b; Path=/; Max-Age=60; HttpOnly; SameSite=Strict"));
+/// let line = "session=a%20b; Path=/; Max-Age=60; HttpOnly; SameSite=Strict";
+/// assert_eq!(jar.lines().next(), Some(line));
 /// # Ok::<(), millstream_server::CookieError>(())
 /// ```
 #[derive(Debug, Default)]

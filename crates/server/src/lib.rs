@@ -1,4 +1,4 @@
-//! The Millstream server: sockets, threads, HTTP, configuration, and what an application plugs in.
+#![doc = include_str!("../README.md")]
 
 mod conn;
 mod context;

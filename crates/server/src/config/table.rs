@@ -34,8 +34,10 @@ knobs! {
     Config, ConfigLayer, table "";
 
     group "Listening" {
-        listen: SocketAddr as Listen = SocketAddr::from((Ipv4Addr::LOCALHOST, 3000)), "MILLSTREAM_LISTEN";
-            purpose "Address and port to listen on. A loopback address is the development mode: see open_topics, playground and api_keys.";
+        listen: SocketAddr as Listen = SocketAddr::from((Ipv4Addr::LOCALHOST, 3000)),
+            "MILLSTREAM_LISTEN";
+            purpose "Address and port to listen on. A loopback address is the development mode: \
+                see open_topics, playground and api_keys.";
             cost "One socket.";
             at_limit "Start fails when the address is taken.";
             metric "The line `listening on` on standard output.";
@@ -45,14 +47,16 @@ knobs! {
             at_limit "At most 1024.";
             metric "`millstream_workers`.";
         runtime_threads: u32 as Small = 0, "MILLSTREAM_RUNTIME_THREADS";
-            purpose "Threads of the runtime beside the workers, for HTTP and hooks that wait; 0 means one per core, at most 4.";
+            purpose "Threads of the runtime beside the workers, for HTTP and hooks that wait; 0 \
+                means one per core, at most 4.";
             cost "One thread each.";
             at_limit "At most 1024.";
             metric "None.";
         listen_backlog: u32 as Small = 4_096, "MILLSTREAM_LISTEN_BACKLOG";
             purpose "Connections the kernel may hold before the server accepts them.";
             cost "Kernel memory, a few hundred bytes each.";
-            at_limit "The kernel drops the handshake and the client tries again; `net.core.somaxconn` caps it too.";
+            at_limit "The kernel drops the handshake and the client tries again; \
+                `net.core.somaxconn` caps it too.";
             metric "`ListenOverflows` of the kernel.";
     }
 
@@ -67,41 +71,50 @@ knobs! {
             cost "None.";
             at_limit "Not served: 404, which clients take as a final refusal.";
             metric "`millstream_auth_total`.";
-        health_path: Option<String> as Route = Some("/healthz".to_owned()), "MILLSTREAM_HEALTH_PATH";
+        health_path: Option<String> as Route = Some("/healthz".to_owned()),
+            "MILLSTREAM_HEALTH_PATH";
             purpose "Liveness: 200 with body OK while the process runs. `off` disables it.";
             cost "None.";
             at_limit "Not applicable.";
             metric "`millstream_http_requests_total`.";
         ready_path: Option<String> as Route = Some("/readyz".to_owned()), "MILLSTREAM_READY_PATH";
-            purpose "Readiness: 200 when connections are welcome, 503 while starting, full or draining. `off` disables it.";
+            purpose "Readiness: 200 when connections are welcome, 503 while starting, full or \
+                draining. `off` disables it.";
             cost "None.";
             at_limit "Not applicable.";
             metric "`millstream_http_requests_total`.";
-        metrics_path: Option<String> as Route = Some("/metrics".to_owned()), "MILLSTREAM_METRICS_PATH";
-            purpose "Prometheus metrics, readable by everyone who reaches the port: close it at the proxy, or `off`.";
+        metrics_path: Option<String> as Route = Some("/metrics".to_owned()),
+            "MILLSTREAM_METRICS_PATH";
+            purpose "Prometheus metrics, readable by everyone who reaches the port: close it at \
+                the proxy, or `off`.";
             cost "A scrape formats every metric once.";
             at_limit "Not applicable.";
             metric "Itself.";
         playground: Option<bool> as Switch = None, "MILLSTREAM_PLAYGROUND";
-            purpose "The page at `/` to try the server by hand. `auto`: only when bound to loopback.";
+            purpose "The page at `/` to try the server by hand. `auto`: only when bound to \
+                loopback.";
             cost "None.";
             at_limit "Off: 404.";
             metric "`millstream_http_requests_total`.";
     }
 
     group "Origins and proxies" {
-        allowed_origins: AllowedOrigins as Origins = AllowedOrigins::SameOrigin, "MILLSTREAM_ALLOWED_ORIGINS";
-            purpose "Pages that may open a WebSocket: `same-origin`, `*`, or a list of exact origins. Requests without Origin pass only with an upgrade hook or `*`.";
+        allowed_origins: AllowedOrigins as Origins = AllowedOrigins::SameOrigin,
+            "MILLSTREAM_ALLOWED_ORIGINS";
+            purpose "Pages that may open a WebSocket: `same-origin`, `*`, or a list of exact \
+                origins. Requests without Origin pass only with an upgrade hook or `*`.";
             cost "None.";
             at_limit "403.";
             metric "`millstream_upgrades_total{outcome=\"origin_refused\"}`.";
         origin: Option<FixedOrigin> as Fixed = None, "MILLSTREAM_ORIGIN";
-            purpose "The public origin of this server, such as `https://chat.example`. With it same-origin compares with this and nothing else.";
+            purpose "The public origin of this server, such as `https://chat.example`. With it \
+                same-origin compares with this and nothing else.";
             cost "None.";
             at_limit "403 for other origins.";
             metric "`millstream_upgrades_total{outcome=\"origin_refused\"}`.";
         host_header: Option<HeaderName> as Header = None, "MILLSTREAM_HOST_HEADER";
-            purpose "Header in which a trusted proxy gives the public host. Name it only if the proxy always overwrites it.";
+            purpose "Header in which a trusted proxy gives the public host. Name it only if the \
+                proxy always overwrites it.";
             cost "None.";
             at_limit "When the header is absent, Host counts.";
             metric "None.";
@@ -116,25 +129,31 @@ knobs! {
             at_limit "When the header is absent, the port of the host counts.";
             metric "None.";
         address_header: Option<HeaderName> as Header = None, "MILLSTREAM_ADDRESS_HEADER";
-            purpose "Header in which a trusted proxy gives the client's address. Without it the socket's address counts.";
+            purpose "Header in which a trusted proxy gives the client's address. Without it the \
+                socket's address counts.";
             cost "None.";
             at_limit "A missing, empty or oversized header falls back to the socket's address.";
             metric "None.";
         xff_depth: u32 as Small = 1, "MILLSTREAM_XFF_DEPTH";
-            purpose "With address_header = x-forwarded-for: how many trusted proxies append to it; 1 takes the last entry.";
+            purpose "With address_header = x-forwarded-for: how many trusted proxies append to \
+                it; 1 takes the last entry.";
             cost "None.";
             at_limit "Fewer entries than that: the socket's address.";
             metric "None.";
-        unsafe_same_origin_without_host_pin: bool as Flag = false, "MILLSTREAM_UNSAFE_SAME_ORIGIN_WITHOUT_HOST_PIN";
-            purpose "Start although same-origin compares two values that a scripted client chooses both.";
+        unsafe_same_origin_without_host_pin: bool as Flag = false,
+            "MILLSTREAM_UNSAFE_SAME_ORIGIN_WITHOUT_HOST_PIN";
+            purpose "Start although same-origin compares two values that a scripted client \
+                chooses both.";
             cost "Cross-site WebSocket hijacking by DNS rebinding becomes possible.";
-            at_limit "Without it the server refuses to start in that configuration, except on loopback, where Host must be a loopback name.";
+            at_limit "Without it the server refuses to start in that configuration, except on \
+                loopback, where Host must be a loopback name.";
             metric "None.";
     }
 
     group "Upgrades" {
         upgrade_rate_limit: u32 as Small = 10, "MILLSTREAM_UPGRADE_RATE_LIMIT";
-            purpose "Upgrades per client address and window (IPv6: per /64); 0 switches the limit off.";
+            purpose "Upgrades per client address and window (IPv6: per /64); 0 switches the limit \
+                off.";
             cost "At most 10,000 addresses are remembered, 40 bytes each.";
             at_limit "429 with Retry-After; refused attempts are not counted.";
             metric "`millstream_upgrades_total{outcome=\"rate_limited\"}`.";
@@ -144,7 +163,8 @@ knobs! {
             at_limit "Not applicable.";
             metric "None.";
         upgrade_concurrent_max: u32 as Small = 0, "MILLSTREAM_UPGRADE_CONCURRENT_MAX";
-            purpose "Upgrades between request and 101 at a time; 0 leaves only http_connections_max.";
+            purpose "Upgrades between request and 101 at a time; 0 leaves only \
+                http_connections_max.";
             cost "One HTTP connection and one running hook each.";
             at_limit "503 with Retry-After: 1.";
             metric "`millstream_upgrades_total{outcome=\"over_capacity\"}`.";
@@ -163,7 +183,8 @@ knobs! {
     group "HTTP" {
         http_connections_max: u32 as Small = 1_024, "MILLSTREAM_HTTP_CONNECTIONS_MAX";
             purpose "Connections in the HTTP phase at a time; a WebSocket leaves it with its 101.";
-            cost "header_bytes_max plus about 4 KiB each, plus a body of at most 64 KiB (message_bytes_max for publishes).";
+            cost "header_bytes_max plus about 4 KiB each, plus a body of at most 64 KiB \
+                (message_bytes_max for publishes).";
             at_limit "Further ones wait in the kernel's backlog, unaccepted.";
             metric "`millstream_http_connections`.";
         header_bytes_max: usize as Bytes = 16 * KIB, "MILLSTREAM_HEADER_BYTES_MAX";
@@ -172,7 +193,8 @@ knobs! {
             at_limit "431 and close.";
             metric "`millstream_http_connections_ended_total{reason=\"error\"}`.";
         header_read_timeout: Duration as Span = secs(10), "MILLSTREAM_HEADER_READ_TIMEOUT";
-            purpose "Time for a request head to arrive, TLS handshake and request bodies too; also how long an idle HTTP connection is kept.";
+            purpose "Time for a request head to arrive, TLS handshake and request bodies too; \
+                also how long an idle HTTP connection is kept.";
             cost "A slow client holds one HTTP connection that long.";
             at_limit "The connection is closed.";
             metric "`millstream_http_connections_ended_total{reason=\"error\"}`.";
@@ -192,7 +214,9 @@ knobs! {
             at_limit "403.";
             metric "`millstream_auth_total{outcome=\"origin_refused\"}`.";
         api_keys: ApiKeys as Keys = ApiKeys::default(), "MILLSTREAM_API_KEYS";
-            purpose "Keys for POST /api/publish (Authorization: Bearer KEY), at least 16 characters each; several while one is being replaced. Prefer file or environment: flags are visible to other users.";
+            purpose "Keys for POST /api/publish (Authorization: Bearer KEY), at least 16 \
+                characters each; several while one is being replaced. Prefer file or environment: \
+                flags are visible to other users.";
             cost "None.";
             at_limit "Without keys publishing by HTTP works only when bound to loopback.";
             metric "`millstream_publish_requests_total{outcome=\"unauthorized\"}`.";
@@ -200,22 +224,27 @@ knobs! {
 
     group "Connections" {
         message_bytes_max: usize as Bytes = 16 * KIB, "MILLSTREAM_MESSAGE_BYTES_MAX";
-            purpose "Largest message from a client, fragments added up; also the largest body of POST /api/publish.";
+            purpose "Largest message from a client, fragments added up; also the largest body of \
+                POST /api/publish.";
             cost "That much per connection while a message is incomplete.";
             at_limit "Close 1009 (HTTP: 413).";
             metric "`millstream_violations_total`.";
         backpressure_bytes_max: usize as Bytes = MIB, "MILLSTREAM_BACKPRESSURE_BYTES_MAX";
-            purpose "Bytes that may wait for one slow reader before its topics' overflow policies apply.";
-            cost "connections x backpressure_bytes_max in the worst case; shared, not copied, while several wait for the same.";
+            purpose "Bytes that may wait for one slow reader before its topics' overflow policies \
+                apply.";
+            cost "connections x backpressure_bytes_max in the worst case; shared, not copied, \
+                while several wait for the same.";
             at_limit "The topic's policy decides; the default skips new frames.";
             metric "`millstream_hub_dropped_newest_total` and its siblings.";
         idle_timeout: Duration as Span = secs(120), "MILLSTREAM_IDLE_TIMEOUT";
-            purpose "Silence of a client after which it is gone; 0 (never) or 8 s to 960 s. A ping is sent shortly before.";
+            purpose "Silence of a client after which it is gone; 0 (never) or 8 s to 960 s. A \
+                ping is sent shortly before.";
             cost "Dead connections stay that long.";
             at_limit "The connection is dropped.";
             metric "`millstream_idle_closed_total`.";
         heartbeat: bool as Flag = true, "MILLSTREAM_HEARTBEAT";
-            purpose "Send a text heartbeat to connections that got nothing for keepalive_after. Browsers cannot see pings and reconnect after 150 s of silence without it.";
+            purpose "Send a text heartbeat to connections that got nothing for keepalive_after. \
+                Browsers cannot see pings and reconnect after 150 s of silence without it.";
             cost "24 bytes per quiet connection and interval.";
             at_limit "Not applicable.";
             metric "None.";
@@ -228,22 +257,27 @@ knobs! {
 
     group "Topics" {
         open_topics: Option<Vec<String>> as Patterns = None, "MILLSTREAM_OPEN_TOPICS";
-            purpose "Topics every client may subscribe to: exact names, prefixes such as `news:*`, or `*`. `auto`: `*` when bound to loopback and the application has no upgrade hook, none otherwise.";
+            purpose "Topics every client may subscribe to: exact names, prefixes such as \
+                `news:*`, or `*`. `auto`: `*` when bound to loopback and the application has no \
+                upgrade hook, none otherwise.";
             cost "One comparison per pattern and subscribe.";
             at_limit "Other topics are denied unless the application's hook allows them.";
             metric "`millstream_hub_denied_total`.";
         non_ascii_topics: bool as Flag = false, "MILLSTREAM_NON_ASCII_TOPICS";
-            purpose "Let clients name topics beyond printable ASCII. Look-alike names become possible.";
+            purpose "Let clients name topics beyond printable ASCII. Look-alike names become \
+                possible.";
             cost "None.";
             at_limit "Denied with INVALID_TOPIC.";
             metric "`millstream_hub_denied_total`.";
         system_topics: bool as Flag = false, "MILLSTREAM_SYSTEM_TOPICS";
-            purpose "Let clients subscribe to topics that begin with `__`. They carry the server's own traffic: leave it off.";
+            purpose "Let clients subscribe to topics that begin with `__`. They carry the \
+                server's own traffic: leave it off.";
             cost "None.";
             at_limit "Denied with INVALID_TOPIC.";
             metric "`millstream_hub_denied_total`.";
         drop_oldest_topics: Option<Vec<String>> as Patterns = None, "MILLSTREAM_DROP_OLDEST_TOPICS";
-            purpose "Topics of which a slow reader loses what has waited longest, instead of the newest. `auto`: none.";
+            purpose "Topics of which a slow reader loses what has waited longest, instead of the \
+                newest. `auto`: none.";
             cost "One comparison per pattern when a topic is first seen.";
             at_limit "Dropped frames are counted and the reader is told to reload.";
             metric "`millstream_hub_dropped_oldest_total`.";
@@ -253,12 +287,14 @@ knobs! {
             at_limit "Dropped frames are counted and the reader is told to reload.";
             metric "`millstream_hub_dropped_coalesced_total`.";
         disconnect_topics: Option<Vec<String>> as Patterns = None, "MILLSTREAM_DISCONNECT_TOPICS";
-            purpose "Topics whose slow readers are disconnected, so that they come back and resume. `auto`: none.";
+            purpose "Topics whose slow readers are disconnected, so that they come back and \
+                resume. `auto`: none.";
             cost "One comparison per pattern when a topic is first seen.";
             at_limit "The connection is dropped.";
             metric "`millstream_hub_slow_closed_total`.";
         volatile_topics: Option<Vec<String>> as Patterns = None, "MILLSTREAM_VOLATILE_TOPICS";
-            purpose "Topics whose events carry no number and skip everyone who is behind, silently. `auto`: none.";
+            purpose "Topics whose events carry no number and skip everyone who is behind, \
+                silently. `auto`: none.";
             cost "One comparison per pattern when a topic is first seen.";
             at_limit "Skipped frames are counted.";
             metric "`millstream_hub_dropped_volatile_total`.";
@@ -279,12 +315,14 @@ knobs! {
 
     group "Stopping" {
         shutdown_delay: Duration as Span = Duration::ZERO, "MILLSTREAM_SHUTDOWN_DELAY";
-            purpose "Time between SIGTERM and the drain in which the server is not ready but still accepts, so that balancers notice.";
+            purpose "Time between SIGTERM and the drain in which the server is not ready but \
+                still accepts, so that balancers notice.";
             cost "A longer stop.";
             at_limit "Not applicable.";
             metric "`/readyz` answers 503.";
         drain_spread: Duration as Span = secs(5), "MILLSTREAM_DRAIN_SPREAD";
-            purpose "Connections are closed (1001) evenly over this time, so that not all clients come back at once.";
+            purpose "Connections are closed (1001) evenly over this time, so that not all clients \
+                come back at once.";
             cost "A longer stop.";
             at_limit "Not applicable.";
             metric "`millstream_connections`.";
@@ -297,7 +335,8 @@ knobs! {
 
     group "Logs" {
         log_filter: String as Text = "info".to_owned(), "MILLSTREAM_LOG_FILTER";
-            purpose "What is logged to standard error, such as `info` or `info,millstream_server=debug`.";
+            purpose "What is logged to standard error, such as `info` or \
+                `info,millstream_server=debug`.";
             cost "debug writes a line per request.";
             at_limit "Not applicable.";
             metric "None.";
@@ -308,7 +347,8 @@ knobs! {
             metric "None.";
     }
 
-    nested pressure: PressureConfig, PressureLayer, "When the server says that it is under pressure.";
+    nested pressure: PressureConfig, PressureLayer,
+        "When the server says that it is under pressure.";
     nested limits: LimitsConfig, LimitsLayer, "Bounds of the hub.";
 }
 
@@ -323,7 +363,8 @@ knobs! {
             at_limit "Not applicable.";
             metric "`millstream_pressure`.";
         memory_ratio: Option<f64> as Ratio = Some(0.85), "MILLSTREAM_MEMORY_RATIO";
-            purpose "Share of the memory limit (cgroup or machine) in use that means MEMORY; `off` disables it.";
+            purpose "Share of the memory limit (cgroup or machine) in use that means MEMORY; \
+                `off` disables it.";
             cost "One small file read per sample.";
             at_limit "Only a signal: the application decides.";
             metric "`millstream_pressure`.";
@@ -342,7 +383,8 @@ knobs! {
             cost "One counter per published topic.";
             at_limit "Only a signal.";
             metric "`millstream_pressure`.";
-        topic_publish_bytes_rate: Option<u64> as Threshold = Some(10 * 1_024 * 1_024), "MILLSTREAM_TOPIC_PUBLISH_BYTES_RATE";
+        topic_publish_bytes_rate: Option<u64> as Threshold = Some(10 * 1_024 * 1_024),
+            "MILLSTREAM_TOPIC_PUBLISH_BYTES_RATE";
             purpose "Bytes per second of one topic that are reported; `off` disables it.";
             cost "One counter per published topic.";
             at_limit "Only a signal.";
@@ -363,7 +405,8 @@ knobs! {
         topics_max: u32 as Small = 1_000_000, "MILLSTREAM_TOPICS_MAX";
             purpose "Topics remembered by the process.";
             cost "About 200 bytes each.";
-            at_limit "The oldest without subscribers is forgotten; when all have some, 503 or RATE_LIMITED.";
+            at_limit "The oldest without subscribers is forgotten; when all have some, 503 or \
+                RATE_LIMITED.";
             metric "`millstream_hub_topics_evicted_total`, `millstream_hub_topics_refused_total`.";
         batch_topics_max: u32 as Small = 256, "MILLSTREAM_BATCH_TOPICS_MAX";
             purpose "Entries of one subscribe-batch that are looked at.";
@@ -401,7 +444,8 @@ knobs! {
             at_limit "The oldest makes room.";
             metric "`millstream_hub_dropped_coalesced_total`.";
         hold_bytes_max: usize as Bytes = 256 * KIB, "MILLSTREAM_HOLD_BYTES_MAX";
-            purpose "Bytes held back for one connection and topic between subscribe and first value.";
+            purpose "Bytes held back for one connection and topic between subscribe and first \
+                value.";
             cost "That much per loading stream.";
             at_limit "The rest is dropped and the client is told of the gap.";
             metric "`millstream_hub_dropped_held_total`.";
