@@ -187,7 +187,7 @@ impl Conn {
         .unwrap_or(false)
     }
 
-    /// Asks the client and waits for its answer. A `timeout` of zero means five seconds.
+    /// Asks the client and waits for its answer, as long as `request_timeout` when no time is given.
     ///
     /// # Errors
     /// [`RequestError`]: the client's own error, no answer in time, or no connection.
@@ -195,13 +195,13 @@ impl Conn {
         &self,
         event: &str,
         data: RawJson,
-        timeout: Duration,
+        timeout: Option<Duration>,
     ) -> Result<RawJson, RequestError> {
         let (key, event) = (self.id.key(), event.to_owned());
         self.run(move |core, answer| {
             let token = core.shared.next_token();
             core.replies.insert(token, answer);
-            let now = core.now;
+            let (now, timeout) = (core.now, timeout.unwrap_or_default());
             core.hub.request(key, token, &event, data.get(), timeout, now);
             core.pump();
         })

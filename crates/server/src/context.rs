@@ -9,7 +9,7 @@ use millstream_hub::{
 
 use crate::conn::{Conn, Handle};
 use crate::peer::Peer;
-use crate::worker::core::Core;
+use crate::worker::core::{Core, Link};
 
 /// The connection a hook is called for, with everything the hook may do at once.
 ///
@@ -38,23 +38,29 @@ impl<'a> Context<'a> {
         ConnId::new(self.core.hub.worker(), self.key)
     }
 
-    /// Facts of the upgrade request. `None` only after the connection has ended.
+    /// Facts of the upgrade request.
     #[must_use]
-    pub fn peer(&self) -> Option<&Peer> {
-        self.core.links.peek(self.key).map(|link| &*link.peer)
+    pub fn peer(&self) -> &Peer {
+        &self.link().peer
     }
 
     /// What the upgrade hook attached, if it is a `T`.
     #[must_use]
     pub fn user<T: Any>(&self) -> Option<&T> {
-        self.peer()?.user.get()
+        self.peer().user.get()
     }
 
-    /// A handle to this connection for other threads and for later. `None` only after the
-    /// connection has ended.
+    /// A handle to this connection for other threads and for later.
     #[must_use]
-    pub fn conn(&self) -> Option<Conn> {
-        self.core.conn(self.key)
+    pub fn conn(&self) -> Conn {
+        let link = self.link();
+        Conn::new(self.id(), link.session, link.peer.clone(), self.core.shared.clone())
+    }
+
+    fn link(&self) -> &Link {
+        // `Core::with_hook` makes a context only for a connection that has a socket, and sockets
+        // are dropped only between hooks.
+        self.core.links.peek(self.key).expect("hooks run for connections that have a socket")
     }
 
     /// A handle to the server for other threads and for later.

@@ -50,14 +50,16 @@ impl Hooks for Plain {
     }
 }
 
-fn main() -> Result<(), Box<dyn std::error::Error>> {
+#[tokio::main(worker_threads = 2)]
+async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let args = Args::parse();
     let mut config = Config::default();
     config.listen = args.listen;
     config.workers = args.workers;
     config.upgrade_rate_limit = 0;
     config.message_bytes_max = 1024 * 1024;
-    let server = Server::builder(Plain).config(config).raw_protocol();
-    server.run_blocking()?;
+    let server = Server::builder(Plain).config(config).raw_protocol().bind().await?;
+    server.announce()?;
+    server.run().await?;
     Ok(())
 }

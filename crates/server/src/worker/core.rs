@@ -7,7 +7,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use hashbrown::HashMap;
-use millstream_core::{ConnId, Key, Millis, RawJson};
+use millstream_core::{Key, Millis, RawJson};
 use millstream_hub::{
     Backlogged, DrainPlan, Hub, Published, PublishError, Publisher, RequestError, Sink, Wrote,
 };
@@ -15,7 +15,6 @@ use millstream_wire::{Decoder, Role};
 use mio::{Interest, Registry, Token};
 use tokio::sync::oneshot;
 
-use crate::conn::Conn;
 use crate::context::Context;
 use crate::handover::Accepted;
 use crate::hooks::CloseInfo;
@@ -315,13 +314,6 @@ impl Core {
         }
     }
 
-    /// The handle an application may keep.
-    pub(crate) fn conn(&self, key: Key) -> Option<Conn> {
-        let link = self.links.peek(key)?;
-        let id = ConnId::new(self.hub.worker(), key);
-        Some(Conn::new(id, link.session, Arc::clone(&link.peer), Arc::clone(&self.shared)))
-    }
-
     /// Runs a hook for a connection; a panic ends nothing but the hook.
     pub(crate) fn with_hook<R>(
         &mut self,
@@ -329,6 +321,7 @@ impl Core {
         name: &'static str,
         work: impl FnOnce(&dyn crate::hooks::Hooks, &mut Context<'_>) -> R,
     ) -> Option<R> {
+        self.links.peek(key)?;
         let hooks = Arc::clone(&self.shared.hooks);
         let mut cx = Context::new(self, key);
         let run = std::panic::AssertUnwindSafe(|| work(&*hooks, &mut cx));
