@@ -1,5 +1,7 @@
 //! The JSON scanner against serde_json and simd-json.
 
+#![allow(clippy::unwrap_used, reason = "in a test a panic is the report")]
+
 use millstream_core::{JsonError, JsonKind, RawJsonRef, write_json_str};
 use proptest::prelude::*;
 use serde::de::IgnoredAny;

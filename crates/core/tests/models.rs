@@ -1,5 +1,7 @@
 //! Slab, wheel, fifo and map against models too simple to be wrong.
 
+#![allow(clippy::unwrap_used, reason = "in a test a panic is the report")]
+
 use core::time::Duration;
 use std::collections::HashMap;
 

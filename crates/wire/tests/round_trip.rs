@@ -1,5 +1,7 @@
 //! What is encoded comes back, however the bytes are split and the messages fragmented.
 
+#![allow(clippy::unwrap_used, reason = "in a test a panic is the report")]
+
 use millstream_core::{RawJsonRef, TopicName, TopicRules};
 use millstream_wire::{
     self as wire, ClientFrame, DecodeLimits, Decoder, Event, Input, Opcode, Role, ServerFrame,

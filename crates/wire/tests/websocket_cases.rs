@@ -6,6 +6,8 @@
 //! the end), or `raw` (hex, nothing added). `events[]`: `[kind, payload]` or `["close", code, reason]`;
 //! `violation` is what ends the stream. Every case runs whole, frame by frame and byte by byte.
 
+#![allow(clippy::unwrap_used, reason = "in a test a panic is the report")]
+
 use millstream_wire::{DecodeLimits, Decoder, Event, Input, Role, frame};
 use serde_json::Value;
 
