@@ -1,0 +1,139 @@
+//! What the process remembers. Never reset while it lives: scenarios use fresh names instead.
+
+use std::collections::{HashMap, VecDeque};
+
+use millstream_server::Conn;
+use parking_lot::Mutex;
+
+/// Names in each table; a new one beyond that is ignored.
+const NAMES_MAX: usize = 100_000;
+/// Lines of one log; the oldest go first.
+const LINES_MAX: usize = 10_000;
+
+/// Flags, counters, logs, rows, and who is connected. JSON values are kept as their text.
+#[derive(Debug, Default)]
+pub(crate) struct State {
+    inner: Mutex<Inner>,
+}
+
+#[derive(Debug, Default)]
+struct Inner {
+    flags: HashMap<String, String>,
+    counters: HashMap<String, u64>,
+    logs: HashMap<String, VecDeque<String>>,
+    rows: HashMap<(String, String), String>,
+    users: HashMap<String, Vec<Conn>>,
+}
+
+impl State {
+    /// Sets a flag to a JSON text, or unsets it.
+    pub(crate) fn set_flag(&self, name: &str, value: Option<String>) {
+        let mut inner = self.inner.lock();
+        match value {
+            Some(value) => insert(&mut inner.flags, name.to_owned(), value),
+            None => drop(inner.flags.remove(name)),
+        }
+    }
+
+    /// A flag's JSON text.
+    pub(crate) fn flag(&self, name: &str) -> Option<String> {
+        self.inner.lock().flags.get(name).cloned()
+    }
+
+    /// Adds one to a counter and gives the new number.
+    pub(crate) fn bump(&self, name: &str) -> u64 {
+        let mut inner = self.inner.lock();
+        let next = inner.counters.get(name).copied().unwrap_or(0) + 1;
+        insert(&mut inner.counters, name.to_owned(), next);
+        next
+    }
+
+    pub(crate) fn counter(&self, name: &str) -> u64 {
+        self.inner.lock().counters.get(name).copied().unwrap_or(0)
+    }
+
+    /// Adds a line to a log.
+    pub(crate) fn log(&self, name: &str, line: impl Into<String>) {
+        let mut inner = self.inner.lock();
+        if !inner.logs.contains_key(name) {
+            insert(&mut inner.logs, name.to_owned(), VecDeque::new());
+        }
+        if let Some(lines) = inner.logs.get_mut(name) {
+            if lines.len() == LINES_MAX {
+                lines.pop_front();
+            }
+            lines.push_back(line.into());
+        }
+    }
+
+    pub(crate) fn read_log(&self, name: &str) -> Vec<String> {
+        let inner = self.inner.lock();
+        inner
+            .logs
+            .get(name)
+            .map(|lines| lines.iter().cloned().collect())
+            .unwrap_or_default()
+    }
+
+    pub(crate) fn clear_log(&self, name: &str) {
+        self.inner.lock().logs.remove(name);
+    }
+
+    /// The rows of a kind and space as JSON text; an empty list, or null for kind `value`, at
+    /// first.
+    pub(crate) fn rows(&self, kind: &str, space: &str) -> String {
+        let inner = self.inner.lock();
+        let first = if kind == "value" { "null" } else { "[]" };
+        let key = (kind.to_owned(), space.to_owned());
+        inner
+            .rows
+            .get(&key)
+            .cloned()
+            .unwrap_or_else(|| first.to_owned())
+    }
+
+    pub(crate) fn set_rows(&self, kind: &str, space: &str, rows: String) {
+        insert(
+            &mut self.inner.lock().rows,
+            (kind.to_owned(), space.to_owned()),
+            rows,
+        );
+    }
+
+    /// Remembers a user's connection.
+    pub(crate) fn enter(&self, user: &str, conn: Conn) {
+        self.inner
+            .lock()
+            .users
+            .entry(user.to_owned())
+            .or_default()
+            .push(conn);
+    }
+
+    /// Forgets it.
+    pub(crate) fn leave(&self, user: &str, conn: &Conn) {
+        let mut inner = self.inner.lock();
+        if let Some(conns) = inner.users.get_mut(user) {
+            conns.retain(|other| other.id() != conn.id());
+            if conns.is_empty() {
+                inner.users.remove(user);
+            }
+        }
+    }
+
+    /// The connections of a user.
+    pub(crate) fn connections_of(&self, user: &str) -> Vec<Conn> {
+        self.inner
+            .lock()
+            .users
+            .get(user)
+            .cloned()
+            .unwrap_or_default()
+    }
+}
+
+fn insert<K: Eq + std::hash::Hash, V>(map: &mut HashMap<K, V>, key: K, value: V) {
+    if map.len() < NAMES_MAX || map.contains_key(&key) {
+        map.insert(key, value);
+    }
+}
