@@ -1,1 +1,38 @@
-//! Millstream hub.
+#![doc = include_str!("../README.md")]
+
+mod backlog;
+mod coalesce;
+mod drain;
+mod fan;
+mod flush;
+mod gate;
+mod hold;
+mod hub;
+mod limits;
+mod policy;
+mod pressure;
+mod publish;
+mod requests;
+mod resume;
+mod stats;
+mod subs;
+mod topics;
+mod turn;
+
+pub use drain::DrainPlan;
+pub use fan::Sent;
+pub use flush::{Backlogged, Sink, Wrote};
+pub use gate::{Ticket, Verdict, reason};
+pub use hold::Released;
+pub use hub::{CloseSummary, Event, Hub, HubConfig};
+pub use limits::Limits;
+pub use policy::{Overflow, Pattern, PolicyTable, TopicPolicy};
+pub use pressure::{Load, Pressure, PressureConfig, Reason, Snapshot, TopPublisher};
+pub use publish::{
+    BatchMember, Delivery, Inboxes, Member, PublishError, PublishOptions, Published, Publisher,
+    RawPayload,
+};
+pub use requests::RequestError;
+pub use resume::Receipt;
+pub use stats::Stats;
+pub use topics::{OpenError, Topic, TopicRate, Topics};

@@ -1,1 +1,31 @@
-//! Millstream server.
+//! The Millstream server: sockets, threads, HTTP, configuration, and what an application plugs in.
+
+mod conn;
+mod context;
+mod cookies;
+mod handover;
+mod hooks;
+mod http;
+mod logging;
+mod metrics;
+mod peer;
+mod server;
+mod worker;
+
+pub mod cli;
+pub mod config;
+
+pub use self::config::{AllowedOrigins, ApiKeys, Config, ConfigError};
+pub use self::conn::{Conn, Handle, OwnedMember};
+pub use self::context::Context;
+pub use self::cookies::{CookieError, CookieJar, CookieOptions, SameSite};
+pub use self::hooks::{
+    Admission, Answer, AuthOutcome, AuthRequest, CloseInfo, HookError, Hooks, Message, Resume,
+    UpgradeRequest,
+};
+pub use self::logging::init as init_logging;
+pub use self::peer::{Address, Peer, RequestId, UserData};
+pub use millstream_hub::{
+    BatchMember, PublishError, PublishOptions, Published, RawPayload, RequestError, Sent, Verdict,
+};
+pub use self::server::{Builder, Server, StartError, Stopped, Stopper};

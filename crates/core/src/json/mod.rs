@@ -1,0 +1,577 @@
+//! JSON that passes through as bytes.
+
+mod text;
+mod validate;
+
+use core::fmt;
+
+use bytes::Bytes;
+use bytestring::ByteString;
+
+pub use self::text::{JsonStr, write_json_str};
+use self::validate::{DEPTH_LIMIT, skip_blanks, string_end, value_end};
+
+/// Deepest nesting of arrays and objects that is accepted unless another limit is given.
+pub const DEPTH_MAX: u32 = 64;
+
+/// Why bytes are not acceptable JSON.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum JsonError {
+    /// Not UTF-8.
+    #[error("json is not valid utf-8")]
+    Utf8,
+    /// Not JSON.
+    #[error("json is malformed at byte {at}")]
+    Syntax {
+        /// Offset of the offending byte, or of the end if something is missing.
+        at: usize,
+    },
+    /// JSON, but nested deeper than allowed.
+    #[error("json is nested deeper than the limit of {depth_max}")]
+    TooDeep {
+        /// The limit.
+        depth_max: u32,
+    },
+}
+
+/// What kind of value a JSON text is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum JsonKind {
+    /// `null`
+    Null,
+    /// `true` or `false`
+    Bool,
+    /// A number of any size and precision.
+    Number,
+    /// A string.
+    String,
+    /// An array.
+    Array,
+    /// An object.
+    Object,
+}
+
+/// One JSON value as bytes: validated, shared, never re-encoded.
+///
+/// What JavaScript's `JSON.parse` accepts is accepted (lone surrogate escapes, integers of any
+/// size, `1e400`) and passes through exactly as it came in. Blanks around the value are cut off.
+/// Cloning shares the bytes.
+///
+/// # Example
+/// ```
+/// use millstream_core::RawJson;
+///
+/// let json = RawJson::parse(r#" {"id": 1e400} "#.into())?;
+/// assert_eq!(json.as_bytes(), br#"{"id": 1e400}"#);
+/// assert_eq!(json.get().field("id").unwrap().as_str(), "1e400");
+/// # Ok::<(), millstream_core::JsonError>(())
+/// ```
+#[derive(Clone, PartialEq, Eq, Hash)]
+pub struct RawJson(ByteString);
+
+impl RawJson {
+    /// The value `null`.
+    pub const NULL: Self = Self(ByteString::from_static("null"));
+
+    /// Validates `bytes`, nested at most [`DEPTH_MAX`] deep.
+    ///
+    /// # Errors
+    /// [`JsonError`]; the bytes are dropped.
+    pub fn parse(bytes: Bytes) -> Result<Self, JsonError> {
+        Self::parse_with_depth(bytes, DEPTH_MAX)
+    }
+
+    /// Validates `bytes`, nested at most `depth_max` (and never more than 128) deep.
+    ///
+    /// # Errors
+    /// [`JsonError`]; the bytes are dropped.
+    pub fn parse_with_depth(bytes: Bytes, depth_max: u32) -> Result<Self, JsonError> {
+        let text = RawJsonRef::parse_with_depth(&bytes, depth_max)?.0;
+        let (at, len) = (text.as_ptr().addr() - bytes.as_ptr().addr(), text.len());
+        let text = ByteString::try_from(bytes.slice(at..at + len)).map_err(|_| JsonError::Utf8)?;
+        Ok(Self(text))
+    }
+
+    /// Writes a serde value.
+    ///
+    /// # Errors
+    /// What the value's own serialisation reports, and values nested deeper than 128.
+    #[cfg(feature = "serde")]
+    pub fn from_serialize<T: serde::Serialize + ?Sized>(
+        value: &T,
+    ) -> Result<Self, serde_json::Error> {
+        let bytes = serde_json::to_vec(value)?;
+        Self::parse_with_depth(bytes.into(), DEPTH_LIMIT).map_err(serde::ser::Error::custom)
+    }
+
+    /// The value, borrowed: scanning methods are there.
+    #[must_use]
+    pub fn get(&self) -> RawJsonRef<'_> {
+        RawJsonRef(&self.0)
+    }
+
+    /// The bytes.
+    #[must_use]
+    pub fn as_bytes(&self) -> &[u8] {
+        self.0.as_bytes()
+    }
+
+    /// The text.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// The shared bytes.
+    #[must_use]
+    pub fn into_bytes(self) -> Bytes {
+        self.0.into_bytes()
+    }
+}
+
+impl fmt::Debug for RawJson {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// One JSON value as a slice of a larger buffer: validated, blanks around it cut off.
+///
+/// # Cost
+/// Scanning methods are linear in the value and never allocate.
+///
+/// # Example: the last duplicate wins, as in `JSON.parse`
+/// ```
+/// use millstream_core::RawJsonRef;
+///
+/// let json = RawJsonRef::parse(br#"{"a": 1, "b": [true, null], "\u0061": 2}"#)?;
+/// assert_eq!(json.field("a").unwrap().as_f64(), Some(2.0));
+/// assert_eq!(json.field("b").unwrap().elements().count(), 2);
+/// assert!(json.field("c").is_none());
+/// # Ok::<(), millstream_core::JsonError>(())
+/// ```
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub struct RawJsonRef<'a>(&'a str);
+
+impl<'a> RawJsonRef<'a> {
+    /// The value `null`.
+    pub const NULL: RawJsonRef<'static> = RawJsonRef("null");
+
+    /// Validates bytes, nested at most [`DEPTH_MAX`] deep.
+    ///
+    /// # Errors
+    /// [`JsonError`].
+    pub fn parse(bytes: &'a [u8]) -> Result<Self, JsonError> {
+        Self::parse_with_depth(bytes, DEPTH_MAX)
+    }
+
+    /// Validates bytes, nested at most `depth_max` (and never more than 128) deep.
+    ///
+    /// # Errors
+    /// [`JsonError`].
+    pub fn parse_with_depth(bytes: &'a [u8], depth_max: u32) -> Result<Self, JsonError> {
+        let text = simdutf8::basic::from_utf8(bytes).map_err(|_| JsonError::Utf8)?;
+        Self::parse_str_with_depth(text, depth_max)
+    }
+
+    /// Validates text, nested at most [`DEPTH_MAX`] deep.
+    ///
+    /// # Errors
+    /// [`JsonError`], but never `Utf8`.
+    pub fn parse_str(text: &'a str) -> Result<Self, JsonError> {
+        Self::parse_str_with_depth(text, DEPTH_MAX)
+    }
+
+    /// Validates text, nested at most `depth_max` (and never more than 128) deep.
+    ///
+    /// # Errors
+    /// [`JsonError`], but never `Utf8`.
+    pub fn parse_str_with_depth(text: &'a str, depth_max: u32) -> Result<Self, JsonError> {
+        let bytes = text.as_bytes();
+        let start = skip_blanks(bytes, 0);
+        let end = value_end(bytes, start, depth_max.min(DEPTH_LIMIT))?;
+        let rest = skip_blanks(bytes, end);
+        if rest != bytes.len() {
+            return Err(JsonError::Syntax { at: rest });
+        }
+        Ok(Self(&text[start..end]))
+    }
+
+    /// Takes one value (nested at most [`DEPTH_MAX`] deep, no blanks before it) off the front of
+    /// `text`; `None` if no valid one begins there.
+    ///
+    /// A number ends where it cannot go on, so look at what follows.
+    #[must_use]
+    pub fn scan(text: &'a str) -> Option<(Self, &'a str)> {
+        Self::scan_with_depth(text, DEPTH_MAX)
+    }
+
+    /// [`scan`](Self::scan) for a value nested at most `depth_max` (and never more than 128) deep.
+    #[must_use]
+    pub fn scan_with_depth(text: &'a str, depth_max: u32) -> Option<(Self, &'a str)> {
+        let end = value_end(text.as_bytes(), 0, depth_max.min(DEPTH_LIMIT)).ok()?;
+        let (value, rest) = text.split_at(end);
+        Some((Self(value), rest))
+    }
+
+    pub(crate) const fn trusted(text: &'a str) -> Self {
+        Self(text)
+    }
+
+    /// The bytes.
+    #[must_use]
+    pub const fn as_bytes(&self) -> &'a [u8] {
+        self.0.as_bytes()
+    }
+
+    /// The text.
+    #[must_use]
+    pub const fn as_str(&self) -> &'a str {
+        self.0
+    }
+
+    /// Copies the value into an owned one.
+    #[must_use]
+    pub fn to_owned(&self) -> RawJson {
+        RawJson(ByteString::from(self.0))
+    }
+
+    /// What kind of value it is; the first byte decides.
+    #[must_use]
+    pub fn kind(&self) -> JsonKind {
+        match self.0.as_bytes().first() {
+            Some(b'{') => JsonKind::Object,
+            Some(b'[') => JsonKind::Array,
+            Some(b'"') => JsonKind::String,
+            Some(b't' | b'f') => JsonKind::Bool,
+            Some(b'n') | None => JsonKind::Null,
+            Some(_) => JsonKind::Number,
+        }
+    }
+
+    /// Whether it is `null`.
+    #[must_use]
+    pub fn is_null(&self) -> bool {
+        self.kind() == JsonKind::Null
+    }
+
+    /// Whether it is a number.
+    #[must_use]
+    pub fn is_number(&self) -> bool {
+        self.kind() == JsonKind::Number
+    }
+
+    /// Whether it is a string.
+    #[must_use]
+    pub fn is_string(&self) -> bool {
+        self.kind() == JsonKind::String
+    }
+
+    /// Whether it is an array.
+    #[must_use]
+    pub fn is_array(&self) -> bool {
+        self.kind() == JsonKind::Array
+    }
+
+    /// Whether it is an object.
+    #[must_use]
+    pub fn is_object(&self) -> bool {
+        self.kind() == JsonKind::Object
+    }
+
+    /// The value of a boolean.
+    #[must_use]
+    pub fn as_bool(&self) -> Option<bool> {
+        match self.0 {
+            "true" => Some(true),
+            "false" => Some(false),
+            _ => None,
+        }
+    }
+
+    /// The value of a number, rounded as JavaScript does (too large is infinite).
+    #[must_use]
+    pub fn as_f64(&self) -> Option<f64> {
+        if self.is_number() {
+            self.0.parse().ok()
+        } else {
+            None
+        }
+    }
+
+    /// The value of a number written as a plain non-negative integer that fits.
+    #[must_use]
+    pub fn as_u64(&self) -> Option<u64> {
+        if self.is_number() {
+            self.0.parse().ok()
+        } else {
+            None
+        }
+    }
+
+    /// The string token, if it is a string.
+    #[must_use]
+    pub fn as_json_str(&self) -> Option<JsonStr<'a>> {
+        if !self.is_string() {
+            return None;
+        }
+        Some(JsonStr::trusted(self.0, self.0.as_bytes().contains(&b'\\')))
+    }
+
+    /// The value of a field of an object; the last one if there are several of that name.
+    #[must_use]
+    pub fn field(&self, name: &str) -> Option<Self> {
+        self.fields()
+            .filter(|(key, _)| key.eq_str(name))
+            .last()
+            .map(|(_, value)| value)
+    }
+
+    /// All fields of an object in order, duplicates included; nothing for other values.
+    #[must_use]
+    pub fn fields(&self) -> Fields<'a> {
+        Fields(Members::new(self.0, b'{'))
+    }
+
+    /// All elements of an array in order; nothing for other values.
+    #[must_use]
+    pub fn elements(&self) -> Elements<'a> {
+        Elements(Members::new(self.0, b'['))
+    }
+}
+
+impl fmt::Debug for RawJsonRef<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.0)
+    }
+}
+
+impl<'a> From<&'a RawJson> for RawJsonRef<'a> {
+    fn from(json: &'a RawJson) -> Self {
+        json.get()
+    }
+}
+
+/// The fields of an object, see [`RawJsonRef::fields`].
+#[derive(Clone, Debug)]
+pub struct Fields<'a>(Members<'a>);
+
+impl<'a> Iterator for Fields<'a> {
+    type Item = (JsonStr<'a>, RawJsonRef<'a>);
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let members = &mut self.0;
+        let key_at = members.begin()?;
+        let (key_end, escaped) = string_end(members.text.as_bytes(), key_at).ok()?;
+        let key = JsonStr::trusted(&members.text[key_at..key_end], escaped);
+        let colon = skip_blanks(members.text.as_bytes(), key_end);
+        Some((key, members.value(colon + 1)?))
+    }
+}
+
+/// The elements of an array, see [`RawJsonRef::elements`].
+#[derive(Clone, Debug)]
+pub struct Elements<'a>(Members<'a>);
+
+impl<'a> Iterator for Elements<'a> {
+    type Item = RawJsonRef<'a>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let at = self.0.begin()?;
+        self.0.value(at)
+    }
+}
+
+/// Walks over the members of a validated container.
+#[derive(Clone, Debug)]
+struct Members<'a> {
+    text: &'a str,
+    /// Just behind the opening bracket or a comma; past the end when done.
+    at: usize,
+}
+
+impl<'a> Members<'a> {
+    fn new(text: &'a str, bracket: u8) -> Self {
+        let matches = text.as_bytes().first() == Some(&bracket);
+        Self {
+            text,
+            at: if matches { 1 } else { text.len() },
+        }
+    }
+
+    /// Where the next member begins.
+    fn begin(&self) -> Option<usize> {
+        let at = skip_blanks(self.text.as_bytes(), self.at);
+        match self.text.as_bytes().get(at) {
+            None | Some(b'}' | b']') => None,
+            Some(_) => Some(at),
+        }
+    }
+
+    /// The value at or after `at`; steps over the comma behind it.
+    fn value(&mut self, at: usize) -> Option<RawJsonRef<'a>> {
+        let bytes = self.text.as_bytes();
+        let start = skip_blanks(bytes, at);
+        let end = value_end(bytes, start, DEPTH_LIMIT).ok()?;
+        let behind = skip_blanks(bytes, end);
+        let comma = bytes.get(behind) == Some(&b',');
+        self.at = if comma { behind + 1 } else { self.text.len() };
+        Some(RawJsonRef(&self.text[start..end]))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_json_parse_accepts() {
+        let deep = "[".repeat(64) + &"]".repeat(64);
+        for text in [
+            "null",
+            " true ",
+            "\t\r\n0",
+            "-0",
+            "1e400",
+            "-1.5E-7",
+            "123456789012345678901234567890",
+            r#""""#,
+            r#""\ud800""#,
+            "[]",
+            "[ ]",
+            "{}",
+            "{ }",
+            "[1 , 2]",
+            r#"{"a":{},"a":[]}"#,
+            "\"\u{2028}\u{7f}\"",
+            r#"{"":""}"#,
+            &deep,
+        ] {
+            assert!(RawJsonRef::parse_str(text).is_ok(), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn what_json_parse_refuses() {
+        for text in [
+            "",
+            " ",
+            "nul",
+            "nulll",
+            "01",
+            "1.",
+            ".5",
+            "+1",
+            "1e",
+            "1e+",
+            "-",
+            "--1",
+            "0x1",
+            "NaN",
+            "[1,]",
+            "[,1]",
+            "[1 2]",
+            "{\"a\"}",
+            "{\"a\":}",
+            "{\"a\":1,}",
+            "{a:1}",
+            "{'a':1}",
+            "[",
+            "]",
+            "[}",
+            "{]",
+            "{\"a\":1]",
+            "[1}",
+            "1 2",
+            "\u{feff}1",
+            "\u{a0}1",
+            "\"a",
+            "\"\n\"",
+            "{,}",
+            "{1:2}",
+            "[1,,2]",
+            "\"\\u12\"",
+            "truefalse",
+            "{\"a\" 1}",
+            "\u{b}1",
+        ] {
+            assert!(
+                matches!(RawJsonRef::parse_str(text), Err(JsonError::Syntax { .. })),
+                "{text:?}"
+            );
+        }
+        assert_eq!(RawJsonRef::parse(b"\"\xff\""), Err(JsonError::Utf8));
+    }
+
+    #[test]
+    fn depth_is_limited() {
+        let nest = |n: usize| "[".repeat(n) + &"]".repeat(n);
+        assert!(RawJsonRef::parse_str(&nest(64)).is_ok());
+        assert_eq!(
+            RawJsonRef::parse_str(&nest(65)),
+            Err(JsonError::TooDeep { depth_max: 64 })
+        );
+        assert!(RawJsonRef::parse_str_with_depth(&nest(128), 1_000).is_ok());
+        assert!(RawJsonRef::parse_str_with_depth(&nest(129), 1_000).is_err());
+        assert!(RawJsonRef::parse_str_with_depth("1", 0).is_ok());
+        assert!(RawJsonRef::parse_str_with_depth("[]", 0).is_err());
+        assert!(RawJsonRef::parse_str(&"[".repeat(1_000_000)).is_err());
+    }
+
+    #[test]
+    fn owned_values_share_and_trim() {
+        let json = RawJson::parse(Bytes::from_static(b" [1] ")).unwrap();
+        assert_eq!(json.as_str(), "[1]");
+        assert_eq!(json.get().to_owned(), json);
+        assert_eq!(json.into_bytes(), "[1]");
+        assert_eq!(RawJson::NULL.get(), RawJsonRef::NULL);
+        assert_eq!(
+            RawJson::parse(Bytes::from_static(b"x")),
+            Err(JsonError::Syntax { at: 0 })
+        );
+    }
+
+    #[test]
+    fn fields_and_elements() {
+        let json = RawJsonRef::parse_str(r#"{ "a" : [ 1 , "x,]" ] , "b\n":{"a":2},"a":null }"#);
+        let json = json.unwrap();
+        let fields: Vec<_> = json.fields().map(|(k, v)| (k.raw(), v.as_str())).collect();
+        let want = [
+            ("\"a\"", r#"[ 1 , "x,]" ]"#),
+            ("\"b\\n\"", r#"{"a":2}"#),
+            ("\"a\"", "null"),
+        ];
+        assert_eq!(fields, want);
+        assert_eq!(json.field("a"), Some(RawJsonRef::NULL));
+        assert_eq!(json.elements().count(), 0);
+        let elements: Vec<_> = json.fields().next().unwrap().1.elements().collect();
+        assert_eq!(
+            elements.iter().map(RawJsonRef::as_str).collect::<Vec<_>>(),
+            ["1", "\"x,]\""]
+        );
+        assert_eq!(RawJsonRef::NULL.fields().count(), 0);
+    }
+
+    #[test]
+    fn scalars() {
+        let parse = |text| RawJsonRef::parse_str(text).unwrap();
+        assert_eq!(parse("1e400").as_f64(), Some(f64::INFINITY));
+        assert_eq!(parse("-2.5").as_f64(), Some(-2.5));
+        assert_eq!(parse("\"1\"").as_f64(), None);
+        assert_eq!(parse("17").as_u64(), Some(17));
+        assert_eq!(parse("17.0").as_u64(), None);
+        assert_eq!(parse("true").as_bool(), Some(true));
+        assert_eq!(parse("\"\\u0061\"").as_json_str().unwrap().to_cow(), "a");
+        assert_eq!(parse("{}").kind(), JsonKind::Object);
+    }
+
+    #[cfg(feature = "serde")]
+    #[test]
+    fn serde_values() {
+        assert_eq!(
+            RawJson::from_serialize(&(1, "a")).unwrap().as_str(),
+            r#"[1,"a"]"#
+        );
+    }
+}

@@ -1,0 +1,328 @@
+//! Collecting output: events into their topic's lanes, frames for one connection into the arena.
+
+use bytes::Bytes;
+use hashbrown::HashMap;
+use millstream_core::{Key, RawJsonRef, TopicId};
+use millstream_wire as wire;
+
+use crate::Hub;
+use crate::coalesce::Entry;
+use crate::hub::Source;
+use crate::publish::{Delivery, Member};
+use crate::turn::{Direct, Shared};
+
+/// What became of a frame for one connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Sent {
+    /// The connection is behind; the newest value of this key waits.
+    Coalesced,
+    /// The connection's backlog is full; the frame was dropped and counted.
+    Dropped,
+    /// There is no such connection, or it is closing.
+    Gone,
+    /// It leaves with the next flush.
+    Queued,
+}
+
+impl Hub {
+    /// Takes what another thread published into this hub's batches.
+    pub fn deliver(&mut self, delivery: &Delivery) {
+        match delivery {
+            Delivery::Event { topic, frame, volatile } => {
+                self.append(*topic, *volatile, &|out: &mut Vec<u8>| out.extend_from_slice(frame));
+            }
+            Delivery::Batch(members) => self.deliver_batch(members),
+        }
+    }
+
+    /// Sends an event to one connection. No subscription is needed, no number is taken.
+    pub fn send(&mut self, conn: Key, topic: &str, event: &str, data: RawJsonRef<'_>) -> Sent {
+        self.guarded(conn, |out| wire::encode_send(out, topic, event, data))
+    }
+
+    /// Sends a text message of the application's own making.
+    pub fn send_text(&mut self, conn: Key, text: &str) -> Sent {
+        self.guarded(conn, |out| wire::encode_text(out, text.as_bytes()))
+    }
+
+    /// Sends a binary message. Browsers with the original client ignore those.
+    pub fn send_binary(&mut self, conn: Key, bytes: &[u8]) -> Sent {
+        self.guarded(conn, |out| wire::encode_binary(out, bytes))
+    }
+
+    /// Sends an event of which only the newest per `key` matters. With nothing in the way it
+    /// goes out like [`send`](Self::send); behind a backlog it waits, and a newer value takes
+    /// its place.
+    pub fn send_coalesced(
+        &mut self,
+        conn: Key,
+        key: &str,
+        topic: &str,
+        event: &str,
+        data: RawJsonRef<'_>,
+    ) -> Sent {
+        let behind = match self.conns.get(conn) {
+            None => return Sent::Gone,
+            Some(state) if state.closing => return Sent::Gone,
+            Some(state) => {
+                let waiting = state.extra.as_ref().is_some_and(|extra| !extra.coalesced.is_empty());
+                state.backlog.is_some() || waiting
+            }
+        };
+        if !behind {
+            return self.send(conn, topic, event, data);
+        }
+        self.keep_coalesced(conn, Entry::new(key, topic, event, data.to_owned()));
+        Sent::Coalesced
+    }
+
+    /// Sends a protocol ping.
+    pub fn ping(&mut self, conn: Key) {
+        self.control(conn, wire::encode_ping);
+    }
+
+    /// Answers a ping.
+    pub fn pong(&mut self, conn: Key, payload: &[u8]) {
+        self.control(conn, |out| wire::encode_pong(out, payload));
+    }
+
+    /// Sends the text message that keeps browsers from taking a quiet connection for dead.
+    pub fn keepalive(&mut self, conn: Key) {
+        self.control(conn, wire::encode_keepalive);
+    }
+
+    /// Adds one event to its topic's batch. Gives the bytes added, 0 when nobody here holds it.
+    pub(crate) fn append(
+        &mut self,
+        topic: TopicId,
+        volatile: bool,
+        encode: &impl Fn(&mut Vec<u8>),
+    ) -> usize {
+        let Some(index) = self.index_of(topic) else { return 0 };
+        let stamp = self.stamp(Source::Topic { index, volatile });
+        let limits = &self.config.limits;
+        let local = &mut self.local[index as usize];
+        let mut bytes = 0;
+        for lane in &mut local.lanes {
+            if !lane.subs.is_empty() {
+                lane.lend(&mut self.pool);
+                bytes = lane.append(stamp, volatile, 1, encode);
+                self.turn_bytes += bytes;
+            }
+        }
+        if !local.held.is_empty() {
+            let mut frame = Vec::new();
+            encode(&mut frame);
+            bytes = frame.len();
+            let frame = Bytes::from(frame);
+            for held in &mut local.held {
+                held.push(frame.clone(), limits.hold_bytes_max, &mut self.tally);
+            }
+        }
+        self.mark_dirty(index);
+        bytes
+    }
+
+    /// Adds a frame that must not be lost: control frames, replies, gap marks.
+    pub(crate) fn control(&mut self, conn: Key, encode: impl FnOnce(&mut Vec<u8>)) {
+        if self.conns.get(conn).is_none_or(|conn| conn.closing) {
+            return;
+        }
+        let stamp = self.stamp(Source::Conn(conn.index));
+        let start = self.arena.len();
+        encode(&mut self.arena);
+        let end = self.arena.len();
+        self.turn_bytes += end - start;
+        if let Some(conn) = self.conns.get_mut(conn) {
+            conn.messages_out += 1;
+            conn.bytes_out += (end - start) as u64;
+        }
+        let offset = |at: usize| u32::try_from(at).unwrap_or(u32::MAX);
+        let turn = self.turn_of(conn.index);
+        match turn.direct.last_mut() {
+            Some(last) if last.stamp == stamp && last.end == offset(start) => {
+                last.end = offset(end);
+            }
+            _ => turn.direct.push(Direct { stamp, start: offset(start), end: offset(end) }),
+        }
+    }
+
+    /// Adds a frame of the application, unless the connection is too far behind.
+    fn guarded(&mut self, conn: Key, encode: impl FnOnce(&mut Vec<u8>)) -> Sent {
+        let limit = self.config.limits.backlog_bytes_max;
+        match self.conns.get(conn) {
+            None => return Sent::Gone,
+            Some(state) if state.closing => return Sent::Gone,
+            Some(state) => {
+                if state.backlog.as_ref().is_some_and(|backlog| backlog.bytes() >= limit) {
+                    self.tally.dropped_direct += 1;
+                    return Sent::Dropped;
+                }
+            }
+        }
+        self.control(conn, encode);
+        Sent::Queued
+    }
+
+    fn mark_dirty(&mut self, index: u32) {
+        let local = &mut self.local[index as usize];
+        if !local.dirty {
+            local.dirty = true;
+            self.dirty.push(index);
+        }
+    }
+
+    /// One batched publish: single frames for connections without the capability, batch
+    /// frames with exactly the members a connection holds for the others.
+    fn deliver_batch(&mut self, members: &[Member]) {
+        let mut involved: Vec<u32> = Vec::new();
+        for member in members {
+            let Some(index) = self.index_of(member.topic) else { continue };
+            if !involved.contains(&index) {
+                involved.push(index);
+            }
+        }
+        for member in members {
+            if let Some(index) = self.index_of(member.topic) {
+                self.append_single(index, &member.frame);
+            }
+        }
+        let several = involved.len() > 1 && self.some_hold_several(&involved);
+        if several && involved.len() <= GROUP_TOPICS_MAX {
+            self.append_groups(members, &involved);
+        } else if several {
+            for member in members {
+                if let Some(index) = self.index_of(member.topic) {
+                    self.append_lane(index, 1, 1, |out| out.extend_from_slice(&member.frame));
+                }
+            }
+        } else {
+            for index in involved {
+                let id = self.local[index as usize].topic.id();
+                let own: Vec<&[u8]> =
+                    members.iter().filter(|m| m.topic == id).map(Member::json).collect();
+                for part in split(&own) {
+                    let frames = u32::try_from(part.len()).unwrap_or(u32::MAX);
+                    let encode =
+                        |out: &mut Vec<u8>| wire::encode_batch(out, part.iter().copied());
+                    self.append_lane(index, 1, frames, encode);
+                }
+            }
+        }
+    }
+
+    /// A member for connections without the capability and for those that are held back.
+    fn append_single(&mut self, index: u32, frame: &Bytes) {
+        self.append_lane(index, 0, 1, |out| out.extend_from_slice(frame));
+        let limit = self.config.limits.hold_bytes_max;
+        for held in &mut self.local[index as usize].held {
+            held.push(frame.clone(), limit, &mut self.tally);
+        }
+    }
+
+    fn append_lane(
+        &mut self,
+        index: u32,
+        lane: usize,
+        frames: u32,
+        encode: impl FnOnce(&mut Vec<u8>),
+    ) {
+        let volatile = self.local[index as usize].topic.policy().volatile;
+        let stamp = self.stamp(Source::Topic { index, volatile });
+        let lane = &mut self.local[index as usize].lanes[lane];
+        if lane.subs.is_empty() {
+            return;
+        }
+        lane.lend(&mut self.pool);
+        self.turn_bytes += lane.append(stamp, volatile, frames, encode);
+        self.mark_dirty(index);
+    }
+
+    fn some_hold_several(&self, involved: &[u32]) -> bool {
+        let lanes = || involved.iter().map(|i| &self.local[*i as usize].lanes[1].subs);
+        let Some(largest) = lanes().map(Vec::len).max() else { return false };
+        if lanes().filter(|subs| !subs.is_empty()).count() < 2 || largest == 0 {
+            return false;
+        }
+        let mut seen = hashbrown::HashSet::new();
+        lanes().flatten().any(|conn| !seen.insert(*conn))
+    }
+
+    /// Builds one frame per set of topics that some connection holds.
+    fn append_groups(&mut self, members: &[Member], involved: &[u32]) {
+        let mut masks: HashMap<u32, u64> = HashMap::new();
+        for (bit, index) in involved.iter().enumerate() {
+            for conn in &self.local[*index as usize].lanes[1].subs {
+                *masks.entry(*conn).or_default() |= 1 << bit;
+            }
+        }
+        let mut groups: HashMap<u64, Vec<u32>> = HashMap::new();
+        for (conn, mask) in masks {
+            groups.entry(mask).or_default().push(conn);
+        }
+        for (mask, conns) in groups {
+            let wanted: Vec<&[u8]> = members
+                .iter()
+                .filter(|member| {
+                    involved.iter().enumerate().any(|(bit, index)| {
+                        mask & (1 << bit) != 0
+                            && self.local[*index as usize].topic.id() == member.topic
+                    })
+                })
+                .map(Member::json)
+                .collect();
+            for part in split(&wanted) {
+                let mut frame = Vec::new();
+                wire::encode_batch(&mut frame, part.iter().copied());
+                let frames = u32::try_from(part.len()).unwrap_or(u32::MAX);
+                let bytes = Bytes::from(frame);
+                self.turn_bytes += bytes.len();
+                let stamp = self.stamp(Source::Group);
+                self.stamp(Source::None);
+                for conn in &conns {
+                    let shared = Shared { stamp, bytes: bytes.clone(), frames };
+                    self.turn_of(*conn).shared.push(shared);
+                }
+            }
+        }
+    }
+
+    /// Sends what waited for a connection that has caught up.
+    pub(crate) fn release_coalesced(&mut self, conn: Key) {
+        while let Some(entry) = self.extra(conn).and_then(|extra| extra.coalesced.pop()) {
+            let data = entry.data.get();
+            self.control(conn, |out| wire::encode_send(out, &entry.topic, &entry.event, data));
+        }
+        self.tidy(conn);
+    }
+
+    fn keep_coalesced(&mut self, conn: Key, entry: Entry) {
+        let keys_max = self.config.limits.coalesce_keys_max as usize;
+        let bytes_max = self.config.limits.coalesce_bytes_max;
+        if let Some(extra) = self.extra_or_new(conn) {
+            let lost = extra.coalesced.put(entry, keys_max, bytes_max);
+            self.tally.dropped_coalesced += lost;
+        }
+    }
+}
+
+/// Cuts a list of members so that no batch frame gets longer than clients read.
+fn split<'a, 'b>(members: &'b [&'a [u8]]) -> Vec<&'b [&'a [u8]]> {
+    let mut parts = Vec::new();
+    let (mut from, mut bytes) = (0, 0);
+    for (at, member) in members.iter().enumerate() {
+        if at > from && bytes + member.len() + 1 > wire::FRAME_CODE_UNITS_MAX - 64 {
+            parts.push(&members[from..at]);
+            (from, bytes) = (at, 0);
+        }
+        bytes += member.len() + 1;
+    }
+    if from < members.len() {
+        parts.push(&members[from..]);
+    }
+    parts
+}
+
+/// Topics of one batched publish that fit the bit set of a group.
+const GROUP_TOPICS_MAX: usize = 64;

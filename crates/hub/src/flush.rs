@@ -1,0 +1,534 @@
+//! Writing a turn's output: one write per connection that gets anything.
+//!
+//! A connection that gets only one topic's events is given the topic's bytes as they are. One
+//! that gets more is given the pieces in the order in which they were produced, joined when
+//! they are short, gathered when they are long.
+
+use std::io::IoSlice;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use millstream_core::Key;
+use smallvec::SmallVec;
+
+use crate::Hub;
+use crate::backlog::{Admitted, Backlog, Bounds};
+use crate::hub::{Conn, Event, LocalTopic, NO_TURN, at_mut};
+use crate::stats::Tally;
+use crate::subs::Place;
+use crate::topics::Topic;
+use crate::turn::{Lane, Span, Turn};
+
+/// The sockets, as a hub sees them.
+pub trait Sink {
+    /// Writes as much as the socket takes without waiting.
+    fn send(&mut self, conn: Key, bytes: &[u8]) -> Wrote;
+
+    /// The same for several pieces in one call. The default writes only the first.
+    fn send_vectored(&mut self, conn: Key, parts: &[IoSlice<'_>]) -> Wrote {
+        self.send(conn, parts.first().map_or(&[][..], |part| part))
+    }
+}
+
+/// What a socket took.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[allow(clippy::exhaustive_enums, reason = "complete by definition")]
+pub enum Wrote {
+    /// So many bytes. Fewer than given means: call [`Hub::write_more`] when it can take more.
+    Bytes(usize),
+    /// The socket is broken; the host will close the connection.
+    Failed,
+}
+
+/// What is left after [`Hub::write_more`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[allow(clippy::exhaustive_enums, reason = "complete by definition")]
+pub enum Backlogged {
+    /// Nothing: the connection has caught up.
+    Drained,
+    /// The socket is broken.
+    Failed,
+    /// Some; wait until the socket can take more.
+    Waiting,
+}
+
+/// Memory of one flush, kept for the next.
+#[derive(Debug, Default)]
+pub(crate) struct Scratch {
+    joined: Vec<u8>,
+    parts: Vec<Part>,
+    /// Connections that get several topics and nothing of their own.
+    mixed: Vec<u32>,
+}
+
+/// One piece of a connection's output.
+#[derive(Debug, Clone, Copy)]
+struct Part {
+    stamp: u32,
+    from: From,
+}
+
+#[derive(Debug, Clone, Copy)]
+enum From {
+    Arena { start: u32, end: u32 },
+    Lane { topic: u32, lane: u8, chunk: u32 },
+    Shared(u32),
+}
+
+/// Parts up to this sum are copied into one buffer: cheaper than gathering them.
+const JOIN_BYTES_MAX: usize = 16 * 1024;
+/// More pieces than this are joined whatever their length; below the system's limit of 1,024.
+const GATHER_PARTS_MAX: usize = 256;
+const WRITE_MORE_PARTS: usize = 64;
+const MIXED_KEPT: usize = 1024;
+
+impl Hub {
+    /// Writes everything that was collected since the last flush.
+    ///
+    /// # Cost
+    /// O(receivers), one write each; nothing is allocated for a receiver whose socket takes all.
+    pub fn flush(&mut self, sink: &mut impl Sink) {
+        if !self.has_output() {
+            return;
+        }
+        let mut dirty = core::mem::take(&mut self.dirty);
+        if dirty.len() > 1 {
+            self.find_mixed(&dirty);
+        }
+        for index in &dirty {
+            self.flush_topic(*index, sink);
+        }
+        for at in 0..self.turns_used {
+            let conn = self.turns[at].conn;
+            self.flush_mixed(conn, Some(at), &dirty, sink);
+        }
+        let mut mixed = core::mem::take(&mut self.scratch.mixed);
+        for conn in mixed.drain(..) {
+            self.flush_mixed(conn, None, &dirty, sink);
+        }
+        mixed.shrink_to(MIXED_KEPT);
+        self.scratch.mixed = mixed;
+        for index in dirty.drain(..) {
+            let local = &mut self.local[index as usize];
+            local.dirty = false;
+            for lane in &mut local.lanes {
+                lane.finish(&mut self.pool);
+            }
+        }
+        self.dirty = dirty;
+        self.end_turn();
+    }
+
+    /// Writes what a connection's socket did not take before.
+    pub fn write_more(&mut self, conn: Key, sink: &mut impl Sink) -> Backlogged {
+        let Some(state) = self.conns.get_mut(conn) else { return Backlogged::Failed };
+        let Some(mut backlog) = state.backlog.take() else { return Backlogged::Drained };
+        let before = backlog.bytes();
+        let outcome = loop {
+            if backlog.is_empty() {
+                if !state.closing {
+                    backlog.push_all_gap_marks(&mut self.tally);
+                }
+                if backlog.is_empty() {
+                    break Backlogged::Drained;
+                }
+            }
+            let parts: SmallVec<[IoSlice<'_>; WRITE_MORE_PARTS]> = backlog
+                .pieces()
+                .take(WRITE_MORE_PARTS)
+                .map(|piece| IoSlice::new(&piece.bytes))
+                .collect();
+            let offered: usize = parts.iter().map(|part| part.len()).sum();
+            self.tally.writes += 1;
+            match sink.send_vectored(conn, &parts) {
+                Wrote::Bytes(count) => {
+                    drop(parts);
+                    backlog.sent(count);
+                    self.tally.written_bytes += count as u64;
+                    if count < offered {
+                        break Backlogged::Waiting;
+                    }
+                }
+                Wrote::Failed => break Backlogged::Failed,
+            }
+        };
+        let after = backlog.bytes();
+        match outcome {
+            Backlogged::Drained => {}
+            Backlogged::Waiting => state.backlog = Some(backlog),
+            Backlogged::Failed => {
+                state.dead = true;
+                state.backlog = Some(backlog);
+            }
+        }
+        self.note_backlog(before, after);
+        if outcome == Backlogged::Drained {
+            self.release_coalesced(conn);
+        }
+        outcome
+    }
+
+    /// Finds the connections that hold more than one of the topics.
+    fn find_mixed(&mut self, dirty: &[u32]) {
+        let turn = self.turn_number;
+        for index in dirty {
+            for lane in &self.local[*index as usize].lanes {
+                if lane.chunks.is_empty() {
+                    continue;
+                }
+                for index in &lane.subs {
+                    let Some(conn) = at_mut(&mut self.conns, *index) else { continue };
+                    if conn.mark != turn {
+                        conn.mark = turn;
+                    } else if !conn.mixed {
+                        conn.mixed = true;
+                        if conn.turn == NO_TURN {
+                            self.scratch.mixed.push(*index);
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    /// Gives a topic's bytes to those who get nothing else.
+    fn flush_topic(&mut self, index: u32, sink: &mut impl Sink) {
+        let bounds = self.config.bounds();
+        for number in 0..2 {
+            let local = &mut self.local[index as usize];
+            let topic = Arc::clone(&local.topic);
+            let mut lane = core::mem::take(&mut local.lanes[number]);
+            if !lane.chunks.is_empty() {
+                let frames: u64 = lane.chunks.iter().map(|chunk| u64::from(chunk.frames)).sum();
+                for at in 0..lane.subs.len() {
+                    let Some((key, conn)) = self.conns.get_at_mut(lane.subs[at]) else { continue };
+                    if conn.turn != NO_TURN || conn.mixed || conn.closing || conn.dead {
+                        continue;
+                    }
+                    if conn.backlog.is_none() {
+                        let given = lane.len();
+                        self.tally.writes += 1;
+                        match sink.send(key, lane.bytes()) {
+                            Wrote::Bytes(count) if count == given => {
+                                self.tally.written_bytes += given as u64;
+                                self.tally.delivered += frames;
+                                continue;
+                            }
+                            Wrote::Bytes(count) => {
+                                let mut writer =
+                                    Writer { bounds, tally: &mut self.tally, too_slow: false };
+                                writer.stall_on_lane(conn, &mut lane, &topic, count);
+                            }
+                            Wrote::Failed => conn.dead = true,
+                        }
+                    } else {
+                        let mut writer =
+                            Writer { bounds, tally: &mut self.tally, too_slow: false };
+                        let backlog = conn.backlog.get_or_insert_default();
+                        for chunk in 0..lane.chunks.len() {
+                            writer.queue_chunk(backlog, &mut lane, &topic, chunk);
+                        }
+                        if writer.too_slow {
+                            conn.dead = true;
+                        }
+                    }
+                    self.after_stall(key);
+                }
+            }
+            self.local[index as usize].lanes[number] = lane;
+        }
+    }
+
+    /// Keeps the sum of backlogs and ends connections that are too slow.
+    fn after_stall(&mut self, key: Key) {
+        let Some(conn) = self.conns.get_mut(key) else { return };
+        let slow = conn.dead && conn.backlog.is_some() && !conn.closing;
+        if slow {
+            conn.closing = true;
+            self.tally.slow_closed += 1;
+            let reason = "slow reader";
+            self.events.push_back(Event::Close { conn: key, code: 1013, reason });
+        }
+    }
+
+    /// Gives one connection everything it gets in this turn, in the order of production.
+    fn flush_mixed(&mut self, index: u32, at: Option<usize>, dirty: &[u32], sink: &mut impl Sink) {
+        let mut parts = core::mem::take(&mut self.scratch.parts);
+        parts.clear();
+        let turn = at.map(|at| &self.turns[at]);
+        let Some((key, conn)) = self.conns.get_at_mut(index) else {
+            self.scratch.parts = parts;
+            return;
+        };
+        conn.turn = NO_TURN;
+        conn.mixed = false;
+        gather(conn, turn, dirty, &self.local, &mut parts);
+        if !conn.dead && !parts.is_empty() {
+            let mut output = Output {
+                arena: &self.arena,
+                turn,
+                local: &mut self.local,
+                joined: &mut self.scratch.joined,
+            };
+            let mut writer = Writer {
+                bounds: self.config.bounds(),
+                tally: &mut self.tally,
+                too_slow: false,
+            };
+            let before = conn.backlog.as_ref().map_or(0, |backlog| backlog.bytes());
+            writer.write_parts(key, conn, &parts, &mut output, sink);
+            let too_slow = writer.too_slow;
+            let after = conn.backlog.as_ref().map_or(0, |backlog| backlog.bytes());
+            if too_slow {
+                conn.dead = true;
+            }
+            self.note_backlog(before, after);
+            if too_slow {
+                self.after_stall(key);
+            }
+        }
+        self.scratch.parts = parts;
+    }
+}
+
+/// Collects the pieces for one connection, oldest first.
+fn gather(
+    conn: &Conn,
+    turn: Option<&Turn>,
+    dirty: &[u32],
+    local: &[LocalTopic],
+    parts: &mut Vec<Part>,
+) {
+    let mut add_lane = |topic: u32, lane: u8, from: u32, to: u32| {
+        let chunks = &local[topic as usize].lanes[usize::from(lane)].chunks;
+        for (chunk, at) in chunks.iter().zip(0_u32..).skip(from as usize) {
+            if at >= to {
+                break;
+            }
+            parts.push(Part { stamp: chunk.stamp, from: From::Lane { topic, lane, chunk: at } });
+        }
+    };
+    let spans = turn.map_or(&[][..], |turn| &turn.spans);
+    for span in spans {
+        add_lane(span.topic, span.lane, span.from, span.to);
+    }
+    let lane = u8::from(conn.batch);
+    for topic in dirty {
+        let held = conn.subs.slot(*topic).is_none_or(|slot| slot == Place::HELD);
+        let spanned = spans.iter().any(|span| span.topic == *topic && span.to == Span::OPEN);
+        if !held && !spanned {
+            add_lane(*topic, lane, 0, Span::OPEN);
+        }
+    }
+    if let Some(turn) = turn {
+        for direct in &turn.direct {
+            let from = From::Arena { start: direct.start, end: direct.end };
+            parts.push(Part { stamp: direct.stamp, from });
+        }
+        for (shared, at) in turn.shared.iter().zip(0_u32..) {
+            parts.push(Part { stamp: shared.stamp, from: From::Shared(at) });
+        }
+    }
+    parts.sort_by_key(|part| part.stamp);
+    if conn.closing {
+        // A close frame is the last thing a connection gets.
+        let last = turn.and_then(|turn| turn.direct.last()).map_or(0, |direct| direct.stamp);
+        parts.retain(|part| part.stamp <= last);
+    }
+}
+
+/// Where the pieces of a turn are.
+struct Output<'a> {
+    arena: &'a [u8],
+    turn: Option<&'a Turn>,
+    local: &'a mut [LocalTopic],
+    joined: &'a mut Vec<u8>,
+}
+
+impl Output<'_> {
+    fn bytes(&self, part: Part) -> &[u8] {
+        match part.from {
+            From::Arena { start, end } => {
+                self.arena.get(start as usize..end as usize).unwrap_or_default()
+            }
+            From::Lane { topic, lane, chunk } => {
+                let lane = &self.local[topic as usize].lanes[usize::from(lane)];
+                let range = lane.range(chunk as usize, chunk as usize + 1);
+                lane.bytes().get(range).unwrap_or_default()
+            }
+            From::Shared(at) => self
+                .turn
+                .and_then(|turn| turn.shared.get(at as usize))
+                .map_or(&[][..], |shared| &shared.bytes),
+        }
+    }
+
+    fn frames(&self, part: Part) -> u32 {
+        match part.from {
+            From::Arena { .. } => 0,
+            From::Lane { topic, lane, chunk } => self.local[topic as usize].lanes
+                [usize::from(lane)]
+            .chunks
+            .get(chunk as usize)
+            .map_or(0, |chunk| chunk.frames),
+            From::Shared(at) => self
+                .turn
+                .and_then(|turn| turn.shared.get(at as usize))
+                .map_or(0, |shared| shared.frames),
+        }
+    }
+
+    /// The bytes of a part from `skip` on, to be kept.
+    fn keep(&mut self, part: Part, skip: usize) -> Bytes {
+        match part.from {
+            From::Lane { topic, lane, chunk } => {
+                let lane = &mut self.local[topic as usize].lanes[usize::from(lane)];
+                let range = lane.range(chunk as usize, chunk as usize + 1);
+                lane.keep(range.start + skip..range.end)
+            }
+            From::Shared(at) => self
+                .turn
+                .and_then(|turn| turn.shared.get(at as usize))
+                .map_or_else(Bytes::new, |shared| shared.bytes.slice(skip..)),
+            From::Arena { .. } => {
+                Bytes::copy_from_slice(self.bytes(part).get(skip..).unwrap_or_default())
+            }
+        }
+    }
+}
+
+/// Writes for one connection and applies the rules when it does not keep up.
+struct Writer<'a> {
+    bounds: Bounds,
+    tally: &'a mut Tally,
+    too_slow: bool,
+}
+
+impl Writer<'_> {
+    fn write_parts(
+        &mut self,
+        key: Key,
+        conn: &mut Conn,
+        parts: &[Part],
+        output: &mut Output<'_>,
+        sink: &mut impl Sink,
+    ) {
+        let mut rest = 0;
+        let mut skip = 0;
+        if conn.backlog.is_none() {
+            let total: usize = parts.iter().map(|part| output.bytes(*part).len()).sum();
+            self.tally.writes += 1;
+            let wrote = match parts {
+                [one] => sink.send(key, output.bytes(*one)),
+                _ if total <= JOIN_BYTES_MAX || parts.len() > GATHER_PARTS_MAX => {
+                    let mut joined = core::mem::take(output.joined);
+                    joined.clear();
+                    for part in parts {
+                        joined.extend_from_slice(output.bytes(*part));
+                    }
+                    let wrote = sink.send(key, &joined);
+                    joined.shrink_to(JOIN_BYTES_MAX);
+                    *output.joined = joined;
+                    wrote
+                }
+                _ => {
+                    let slices: SmallVec<[IoSlice<'_>; 16]> =
+                        parts.iter().map(|part| IoSlice::new(output.bytes(*part))).collect();
+                    sink.send_vectored(key, &slices)
+                }
+            };
+            let Wrote::Bytes(count) = wrote else {
+                conn.dead = true;
+                return;
+            };
+            self.tally.written_bytes += count as u64;
+            // Find the first byte that was not taken.
+            skip = count;
+            while let Some(part) = parts.get(rest) {
+                let len = output.bytes(*part).len();
+                if skip < len || (skip == 0 && len == 0) {
+                    break;
+                }
+                skip -= len;
+                self.tally.delivered += u64::from(output.frames(*part));
+                rest += 1;
+            }
+            if rest == parts.len() {
+                return;
+            }
+            self.tally.stalls += 1;
+        }
+        let backlog = conn.backlog.get_or_insert_default();
+        for part in &parts[rest..] {
+            if skip > 0 {
+                self.tally.delivered += u64::from(output.frames(*part));
+                backlog.push_started(output.keep(*part, skip));
+                skip = 0;
+            } else {
+                self.queue_part(backlog, *part, output);
+            }
+        }
+    }
+
+    fn queue_part(&mut self, backlog: &mut Backlog, part: Part, output: &mut Output<'_>) {
+        match part.from {
+            From::Lane { topic, lane, chunk } => {
+                let local = &mut output.local[topic as usize];
+                let topic = Arc::clone(&local.topic);
+                let lane = &mut local.lanes[usize::from(lane)];
+                self.queue_chunk(backlog, lane, &topic, chunk as usize);
+            }
+            From::Arena { .. } | From::Shared(_) => {
+                let frames = output.frames(part);
+                match backlog.push_kept(output.keep(part, 0), self.bounds) {
+                    Admitted::TooSlow => self.too_slow = true,
+                    Admitted::Yes | Admitted::Dropped => {
+                        self.tally.delivered += u64::from(frames);
+                    }
+                }
+            }
+        }
+    }
+
+    /// Queues one run of a topic behind a backlog, by the rules of the topic.
+    fn queue_chunk(
+        &mut self,
+        backlog: &mut Backlog,
+        lane: &mut Lane,
+        topic: &Arc<Topic>,
+        chunk: usize,
+    ) {
+        let Some(run) = lane.chunks.get(chunk).copied() else { return };
+        if run.volatile {
+            self.tally.dropped_volatile += u64::from(run.frames);
+            return;
+        }
+        let bytes = lane.keep(lane.range(chunk, chunk + 1));
+        let admitted = backlog.push_topic(topic, bytes, run.frames, self.bounds, self.tally);
+        self.too_slow |= admitted == Admitted::TooSlow;
+    }
+
+    /// The socket took only `count` bytes of a topic's lane.
+    fn stall_on_lane(
+        &mut self,
+        conn: &mut Conn,
+        lane: &mut Lane,
+        topic: &Arc<Topic>,
+        count: usize,
+    ) {
+        self.tally.stalls += 1;
+        self.tally.written_bytes += count as u64;
+        let backlog = conn.backlog.get_or_insert_default();
+        for chunk in 0..lane.chunks.len() {
+            let range = lane.range(chunk, chunk + 1);
+            if range.end <= count {
+                self.tally.delivered += lane.chunks.get(chunk).map_or(0, |c| u64::from(c.frames));
+            } else if range.start < count {
+                self.tally.delivered += lane.chunks.get(chunk).map_or(0, |c| u64::from(c.frames));
+                backlog.push_started(lane.keep(count..range.end));
+            } else {
+                self.queue_chunk(backlog, lane, topic, chunk);
+            }
+        }
+    }
+}

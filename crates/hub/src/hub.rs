@@ -1,0 +1,758 @@
+//! One worker's connections and topics.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use hashbrown::HashMap;
+use millstream_core::{Full, Key, Millis, RawJson, Slab, TopicId, TopicName, TopicRules, Wheel};
+use millstream_wire::{self as wire, Caps};
+
+use crate::backlog::{Backlog, Bounds};
+use crate::coalesce::Coalesced;
+use crate::gate::Gates;
+use crate::hold::Held;
+use crate::requests::{RequestError, Requests};
+use crate::stats::Tally;
+use crate::subs::{Place, Subs};
+use crate::topics::{Topic, Topics};
+use crate::turn::{Lane, Span, Turn};
+use crate::{Limits, Pattern, Ticket};
+
+/// The connections of one worker and the topics they hold, without sockets, clocks or threads.
+///
+/// # Calling contract
+///
+/// 1. Tell it what happened: [`open`](Self::open), [`receive`](Self::receive) for every text
+///    message, [`settle`](Self::settle) for verdicts, [`handle_timeout`](Self::handle_timeout),
+///    [`deliver`](Self::deliver) for what other workers publish, [`close`](Self::close).
+/// 2. After each of these take [`poll_event`](Self::poll_event) until it gives nothing.
+/// 3. Once per turn, and whenever [`wants_flush`](Self::wants_flush) says so, call
+///    [`flush`](Self::flush) with the sockets. Output exists only then.
+/// 4. When a socket that stalled can take more, call [`write_more`](Self::write_more).
+///
+/// A hub never calls back into its host; the only trait it is given is [`Sink`](crate::Sink).
+///
+/// ```
+/// use millstream_core::{Key, Millis};
+/// use millstream_hub::{Hub, HubConfig, Sink, Wrote};
+///
+/// struct Printer(Vec<u8>);
+/// impl Sink for Printer {
+///     fn send(&mut self, _: Key, bytes: &[u8]) -> Wrote {
+///         self.0.extend_from_slice(bytes);
+///         Wrote::Bytes(bytes.len())
+///     }
+/// }
+/// let mut hub = Hub::single(HubConfig::default());
+/// let conn = hub.open(Some("7d0f"), Millis::ZERO).unwrap();
+/// let mut socket = Printer(Vec::new());
+/// hub.flush(&mut socket);
+/// assert!(socket.0.ends_with(br#"{"type":"welcome","sessionId":"7d0f"}"#));
+/// # let _ = conn;
+/// ```
+#[derive(Debug)]
+pub struct Hub {
+    pub(crate) worker: u16,
+    pub(crate) config: Arc<HubConfig>,
+    pub(crate) topics: Arc<Topics>,
+    pub(crate) conns: Slab<Conn>,
+    pub(crate) local: Vec<LocalTopic>,
+    free_topics: Vec<u32>,
+    by_id: HashMap<TopicId, u32>,
+    /// Topics with output in this turn.
+    pub(crate) dirty: Vec<u32>,
+    /// Topics that lost their last subscriber in this turn.
+    reap: Vec<u32>,
+    /// What single connections get in this turn; the first `turns_used` are in use.
+    pub(crate) turns: Vec<Turn>,
+    pub(crate) turns_used: usize,
+    /// Bytes of the direct output.
+    pub(crate) arena: Vec<u8>,
+    pub(crate) turn_number: u32,
+    stamp: u32,
+    last: Source,
+    /// Bytes produced in this turn.
+    pub(crate) turn_bytes: usize,
+    pub(crate) pool: Vec<Vec<u8>>,
+    pub(crate) events: VecDeque<Event>,
+    pub(crate) timers: Wheel<Timer>,
+    pub(crate) tally: Tally,
+    pub(crate) scratch: crate::flush::Scratch,
+    subscriptions: usize,
+    backlog_bytes: usize,
+    /// Time of the current turn.
+    pub(crate) now: Millis,
+}
+
+/// What a hub is built with. Shared by all hubs of a process.
+#[derive(Debug, Clone)]
+pub struct HubConfig {
+    /// Bounds.
+    pub limits: Limits,
+    /// Topics that clients may subscribe to by control frame. Everything else is denied with
+    /// `FORBIDDEN` unless the connection already holds it. Default: none.
+    pub open_topics: Vec<Pattern>,
+    /// What clients may call a topic.
+    pub wire_rules: TopicRules,
+}
+
+impl Default for HubConfig {
+    fn default() -> Self {
+        Self {
+            limits: Limits::default(),
+            open_topics: Vec::new(),
+            wire_rules: TopicRules::WIRE,
+        }
+    }
+}
+
+impl HubConfig {
+    pub(crate) fn bounds(&self) -> Bounds {
+        Bounds {
+            bytes: self.limits.backlog_bytes_max,
+            pieces: self.limits.backlog_pieces_max,
+            control_bytes: self.limits.control_bytes_max,
+        }
+    }
+}
+
+/// What the host has to do next.
+#[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
+pub enum Event {
+    /// Decide on topics, then call [`Hub::settle`] with one verdict per topic.
+    Ask {
+        /// Identifies the question.
+        ticket: Ticket,
+        /// The topics, in the order of the frame.
+        topics: Vec<TopicName>,
+        /// Whether they came in one `subscribe-batch`.
+        batch: bool,
+    },
+    /// A connection has to be closed.
+    Close {
+        /// The connection.
+        conn: Key,
+        /// The close code.
+        code: u16,
+        /// The close reason.
+        reason: &'static str,
+    },
+    /// A request ended.
+    Replied {
+        /// What the caller of [`Hub::request`] gave.
+        token: u64,
+        /// The client's answer.
+        result: Result<RawJson, RequestError>,
+    },
+    /// A client wants to resume; call [`Hub::resumed`] when the application is done.
+    Resume {
+        /// The connection.
+        conn: Key,
+        /// The session id the client had before. Not verified by anybody.
+        session: String,
+        /// Topic to number, as the client sent it. Untrusted.
+        last_seen: RawJson,
+    },
+    /// A server-made subscription was decided.
+    Subscribed {
+        /// What the caller of [`Hub::subscribe`] gave.
+        token: u64,
+        /// `Err` with the reason when it was refused.
+        result: Result<(), String>,
+    },
+    /// A connection left a topic, or asked to leave one it did not hold.
+    Unsubscribed {
+        /// The connection.
+        conn: Key,
+        /// The topic.
+        topic: TopicName,
+    },
+}
+
+/// What [`Hub::close`] tells about the connection that ended.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct CloseSummary {
+    /// Topics it held.
+    pub subscriptions: Vec<TopicName>,
+    /// When it was opened.
+    pub opened_at: Millis,
+    /// Messages received, control frames included.
+    pub messages_in: u64,
+    /// Bytes of their payloads.
+    pub bytes_in: u64,
+    /// Frames sent to this connection alone.
+    pub messages_out: u64,
+    /// Bytes of those frames.
+    pub bytes_out: u64,
+}
+
+#[derive(Debug)]
+pub(crate) struct Conn {
+    pub(crate) subs: Subs,
+    pub(crate) backlog: Option<Box<Backlog>>,
+    pub(crate) extra: Option<Box<Extra>>,
+    /// Index of its entry in `turns`, or `NO_TURN`.
+    pub(crate) turn: u32,
+    /// The last turn in which a dirty topic of it was seen; for finding those with several.
+    pub(crate) mark: u32,
+    /// It gets output of more than one source in this turn.
+    pub(crate) mixed: bool,
+    pub(crate) batch: bool,
+    /// A close frame was queued: nothing may follow it.
+    pub(crate) closing: bool,
+    /// The socket failed; the host will close it.
+    pub(crate) dead: bool,
+    pub(crate) opened_at: Millis,
+    pub(crate) messages_in: u64,
+    pub(crate) bytes_in: u64,
+    pub(crate) messages_out: u64,
+    pub(crate) bytes_out: u64,
+}
+
+/// What few connections have at any one time.
+#[derive(Debug, Default)]
+pub(crate) struct Extra {
+    pub(crate) gates: Gates,
+    pub(crate) requests: Requests,
+    pub(crate) coalesced: Coalesced,
+    /// Positions of a `resume` that wait for the topics to be subscribed.
+    pub(crate) positions: HashMap<Box<str>, f64>,
+}
+
+impl Extra {
+    fn is_idle(&self) -> bool {
+        self.gates.is_empty()
+            && self.requests.is_empty()
+            && self.coalesced.is_empty()
+            && self.positions.is_empty()
+    }
+}
+
+#[derive(Debug)]
+pub(crate) struct LocalTopic {
+    pub(crate) topic: Arc<Topic>,
+    /// Connections without and with the `batch` capability.
+    pub(crate) lanes: [Lane; 2],
+    pub(crate) held: Vec<Held>,
+    pub(crate) dirty: bool,
+}
+
+impl LocalTopic {
+    fn is_unused(&self) -> bool {
+        self.held.is_empty() && self.lanes.iter().all(|lane| lane.subs.is_empty())
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Timer {
+    Positions(Key),
+    Request { conn: Key, reference: u64 },
+}
+
+/// Where output came from, to join neighbours of one source.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Source {
+    Conn(u32),
+    /// One frame for several connections; never continued.
+    Group,
+    None,
+    Topic { index: u32, volatile: bool },
+}
+
+pub(crate) const NO_TURN: u32 = u32::MAX;
+/// No slab index gets there.
+const NOBODY: u32 = u32::MAX;
+
+impl Hub {
+    /// The hub of one worker.
+    #[must_use]
+    pub fn new(worker: u16, config: Arc<HubConfig>, topics: Arc<Topics>) -> Self {
+        Self {
+            worker,
+            conns: Slab::with_limit(config.limits.connections_max as usize),
+            config,
+            topics,
+            local: Vec::new(),
+            free_topics: Vec::new(),
+            by_id: HashMap::new(),
+            dirty: Vec::new(),
+            reap: Vec::new(),
+            turns: Vec::new(),
+            turns_used: 0,
+            arena: Vec::new(),
+            turn_number: 1,
+            stamp: 0,
+            last: Source::None,
+            turn_bytes: 0,
+            pool: Vec::new(),
+            events: VecDeque::new(),
+            timers: Wheel::new(core::time::Duration::from_millis(10)),
+            tally: Tally::default(),
+            scratch: crate::flush::Scratch::default(),
+            subscriptions: 0,
+            backlog_bytes: 0,
+            now: Millis::ZERO,
+        }
+    }
+
+    /// A hub with a topic table of its own, for tests and single-threaded hosts.
+    #[must_use]
+    pub fn single(config: HubConfig) -> Self {
+        let topics_max = config.limits.topics_max;
+        let policies = crate::PolicyTable::default();
+        let topics = Topics::new(1, 1, topics_max, policies, Arc::default());
+        Self::new(0, Arc::new(config), Arc::new(topics))
+    }
+
+    /// Takes in a connection. With a session id a `welcome` frame is its first output.
+    ///
+    /// # Errors
+    /// [`Full`] at `connections_max`.
+    pub fn open(&mut self, session: Option<&str>, now: Millis) -> Result<Key, Full> {
+        self.set_now(now);
+        let key = self.conns.insert(Conn {
+            subs: Subs::default(),
+            backlog: None,
+            extra: None,
+            turn: NO_TURN,
+            mark: 0,
+            mixed: false,
+            batch: false,
+            closing: false,
+            dead: false,
+            opened_at: now,
+            messages_in: 0,
+            bytes_in: 0,
+            messages_out: 0,
+            bytes_out: 0,
+        })?;
+        if let Some(session) = session {
+            self.control(key, |out| wire::encode_welcome(out, session));
+        }
+        Ok(key)
+    }
+
+    /// Queues a close frame as the last output of a connection and drops its subscriptions'
+    /// further output. The host ends the socket when [`pending`](Self::pending) is zero.
+    /// 1005 sends an empty close frame; a code that must not be sent is replaced by 1000.
+    pub fn say_close(&mut self, conn: Key, code: u16, reason: &str) {
+        if self.conns.get(conn).is_none_or(|c| c.closing) {
+            return;
+        }
+        self.control(conn, |out| match code {
+            1005 => wire::frame::encode_header(out, wire::Opcode::Close, true, 0, None),
+            _ if wire::CloseCode::may_be_sent(code) => wire::encode_close(out, code, reason),
+            _ => wire::encode_close(out, wire::CloseCode::NORMAL, reason),
+        });
+        if let Some(conn) = self.conns.get_mut(conn) {
+            conn.closing = true;
+        }
+    }
+
+    /// Forgets a connection: subscriptions, questions, requests and unsent output.
+    /// Requests that waited end as [`RequestError::Closed`]; verdicts that come later are
+    /// ignored.
+    pub fn close(&mut self, conn: Key) -> Option<CloseSummary> {
+        let gone = self.conns.get(conn)?;
+        let places: Vec<Place> = gone.subs.iter().collect();
+        let mut summary = CloseSummary {
+            opened_at: gone.opened_at,
+            messages_in: gone.messages_in,
+            bytes_in: gone.bytes_in,
+            messages_out: gone.messages_out,
+            bytes_out: gone.bytes_out,
+            ..CloseSummary::default()
+        };
+        for place in places {
+            if let Some(topic) = self.local.get(place.topic as usize) {
+                summary.subscriptions.push(topic.topic.name().clone());
+            }
+            self.leave(conn, place.topic);
+        }
+        let gone = self.conns.remove(conn)?;
+        // Its place may be taken again in this very turn: by somebody else.
+        if let Some(turn) = self.turns.get_mut(gone.turn as usize).filter(|t| t.conn == conn.index)
+        {
+            turn.reset(NOBODY);
+        }
+        if let Some(backlog) = &gone.backlog {
+            self.backlog_bytes = self.backlog_bytes.saturating_sub(backlog.bytes());
+        }
+        if let Some(mut extra) = gone.extra {
+            for token in extra.requests.drain() {
+                let result = Err(RequestError::Closed);
+                self.events.push_back(Event::Replied { token, result });
+            }
+            for token in extra.gates.drain_server_tokens() {
+                let result = Err("CONNECTION_CLOSED".to_owned());
+                self.events.push_back(Event::Subscribed { token, result });
+            }
+        }
+        Some(summary)
+    }
+
+    /// The next thing for the host to do.
+    #[must_use]
+    pub fn poll_event(&mut self) -> Option<Event> {
+        self.events.pop_front()
+    }
+
+    /// When [`handle_timeout`](Self::handle_timeout) is next due.
+    #[must_use]
+    pub fn next_deadline(&self) -> Option<Millis> {
+        self.timers.next_deadline()
+    }
+
+    /// Says what time it is, once per turn. The clock of new topics' numbers.
+    pub fn set_now(&mut self, now: Millis) {
+        self.now = self.now.max(now);
+    }
+
+    /// Ends requests whose time is over and forgets old resume positions.
+    pub fn handle_timeout(&mut self, now: Millis) {
+        self.now = self.now.max(now);
+        while let Some(timer) = self.timers.pop_due(now) {
+            match timer {
+                Timer::Positions(conn) => {
+                    if let Some(extra) = self.extra(conn) {
+                        extra.positions = HashMap::new();
+                    }
+                    self.tidy(conn);
+                }
+                Timer::Request { conn, reference } => {
+                    let waiting = self.extra(conn).and_then(|e| e.requests.take(reference));
+                    if let Some(token) = waiting {
+                        self.tally.requests_timed_out += 1;
+                        let result = Err(RequestError::TimedOut);
+                        self.events.push_back(Event::Replied { token, result });
+                    }
+                    self.tidy(conn);
+                }
+            }
+        }
+    }
+
+    /// Notes an inbound message for the counters of the connection.
+    pub fn count_received(&mut self, conn: Key, bytes: usize) {
+        if let Some(conn) = self.conns.get_mut(conn) {
+            conn.messages_in += 1;
+            conn.bytes_in += bytes as u64;
+        }
+    }
+
+    /// This hub's worker number.
+    #[must_use]
+    pub fn worker(&self) -> u16 {
+        self.worker
+    }
+
+    /// The topic table this hub shares.
+    #[must_use]
+    pub fn topics(&self) -> &Arc<Topics> {
+        &self.topics
+    }
+
+    /// The configuration.
+    #[must_use]
+    pub fn config(&self) -> &HubConfig {
+        &self.config
+    }
+
+    /// Open connections.
+    #[must_use]
+    pub fn connections(&self) -> usize {
+        self.conns.len()
+    }
+
+    /// Subscriptions of all connections.
+    #[must_use]
+    pub fn subscriptions(&self) -> usize {
+        self.subscriptions
+    }
+
+    /// Unsent bytes of all connections, as far as they are this hub's.
+    #[must_use]
+    pub fn backlog_bytes(&self) -> usize {
+        self.backlog_bytes
+    }
+
+    /// Whether the connection is known.
+    #[must_use]
+    pub fn contains(&self, conn: Key) -> bool {
+        self.conns.get(conn).is_some()
+    }
+
+    /// Whether the connection holds the topic, in whatever way.
+    #[must_use]
+    pub fn holds(&self, conn: Key, topic: &str) -> bool {
+        self.local_index(topic)
+            .is_some_and(|index| self.conns.get(conn).is_some_and(|c| c.subs.slot(index).is_some()))
+    }
+
+    /// Topics the connection holds.
+    #[must_use]
+    pub fn subscription_count(&self, conn: Key) -> usize {
+        self.conns.get(conn).map_or(0, |conn| conn.subs.len())
+    }
+
+    /// Unsent bytes of a connection, those of this turn included.
+    #[must_use]
+    pub fn pending(&self, conn: Key) -> usize {
+        let Some(conn) = self.conns.get(conn) else { return 0 };
+        let turn = self.turns.get(conn.turn as usize).map_or(0, Turn::bytes);
+        turn + conn.backlog.as_ref().map_or(0, |backlog| backlog.bytes())
+    }
+
+    /// Whether the connection's socket has not taken everything yet.
+    #[must_use]
+    pub fn has_backlog(&self, conn: Key) -> bool {
+        self.conns.get(conn).is_some_and(|conn| conn.backlog.is_some())
+    }
+
+    /// Whether so much output was collected that it should be flushed before going on.
+    #[must_use]
+    pub fn wants_flush(&self) -> bool {
+        self.turn_bytes >= self.config.limits.turn_bytes_max
+    }
+
+    /// Whether there is anything to flush.
+    #[must_use]
+    pub fn has_output(&self) -> bool {
+        !self.dirty.is_empty() || self.turns_used > 0
+    }
+
+    pub(crate) fn set_caps(&mut self, key: Key, caps: Caps) {
+        let batch = caps.has_batch();
+        let Some(conn) = self.conns.get_mut(key) else { return };
+        if conn.batch == batch {
+            return;
+        }
+        let places: Vec<Place> = conn.subs.iter().filter(|p| p.slot != Place::HELD).collect();
+        for place in &places {
+            self.leave_lane(key, *place);
+        }
+        if let Some(conn) = self.conns.get_mut(key) {
+            conn.batch = batch;
+        }
+        for place in places {
+            self.join_lane(key, place.topic);
+        }
+    }
+
+    /// Subscribes; the topic must not be held yet. Gives the topic's number at that moment.
+    pub(crate) fn join(&mut self, key: Key, topic: &Arc<Topic>) -> Option<u64> {
+        let head = topic.join(self.worker)?;
+        let index = self.localise(topic);
+        self.join_lane(key, index);
+        self.subscriptions += 1;
+        self.tally.subscribed += 1;
+        Some(head)
+    }
+
+    /// Ends a subscription, held back or not.
+    pub(crate) fn leave(&mut self, key: Key, index: u32) -> bool {
+        let Some(conn) = self.conns.get_mut(key) else { return false };
+        let Some(slot) = conn.subs.slot(index) else { return false };
+        if slot == Place::HELD {
+            conn.subs.remove(index);
+            self.drop_held(key, index);
+        } else {
+            self.leave_lane(key, Place { topic: index, slot });
+        }
+        self.subscriptions -= 1;
+        self.tally.unsubscribed += 1;
+        let local = &self.local[index as usize];
+        local.topic.leave(self.worker);
+        if local.is_unused() {
+            self.reap.push(index);
+            if self.dirty.is_empty() {
+                self.reap_topics();
+            }
+        }
+        true
+    }
+
+    pub(crate) fn join_lane(&mut self, key: Key, index: u32) {
+        let Some(conn) = self.conns.get_mut(key) else { return };
+        let lane_number = u8::from(conn.batch);
+        let local = &mut self.local[index as usize];
+        let lane = &mut local.lanes[usize::from(lane_number)];
+        let slot = u32::try_from(lane.subs.len()).unwrap_or(u32::MAX);
+        lane.subs.push(key.index);
+        conn.subs.set(index, slot);
+        if !lane.chunks.is_empty() {
+            // Earlier output of this turn is not for the newcomer.
+            let from = u32::try_from(lane.chunks.len()).unwrap_or(u32::MAX);
+            self.cut(index);
+            let turn = self.turn_of(key.index);
+            turn.spans.push(Span { topic: index, lane: lane_number, from, to: Span::OPEN });
+        }
+    }
+
+    pub(crate) fn leave_lane(&mut self, key: Key, place: Place) {
+        let Place { topic: index, slot } = place;
+        let Some(conn) = self.conns.get_mut(key) else { return };
+        conn.subs.remove(index);
+        let lane_number = u8::from(conn.batch);
+        let lane = &mut self.local[index as usize].lanes[usize::from(lane_number)];
+        debug_assert_eq!(lane.subs.get(slot as usize), Some(&key.index), "slots are kept right");
+        lane.subs.swap_remove(slot as usize);
+        let moved = lane.subs.get(slot as usize).copied();
+        let chunks = u32::try_from(lane.chunks.len()).unwrap_or(u32::MAX);
+        if let Some(moved) = moved
+            && let Some(other) = at_mut(&mut self.conns, moved)
+        {
+            other.subs.set(index, slot);
+        }
+        if chunks > 0 {
+            // What was published before it left is still for it.
+            self.cut(index);
+            let turn = self.turn_of(key.index);
+            let open = turn.spans.iter_mut().find(|span| {
+                span.topic == index && span.lane == lane_number && span.to == Span::OPEN
+            });
+            match open {
+                Some(span) => span.to = chunks,
+                None => {
+                    let span = Span { topic: index, lane: lane_number, from: 0, to: chunks };
+                    turn.spans.push(span);
+                }
+            }
+        }
+    }
+
+    /// The index of a topic in this hub, if anyone here holds it.
+    pub(crate) fn local_index(&self, topic: &str) -> Option<u32> {
+        let topic = self.topics.find(topic)?;
+        self.by_id.get(&topic.id()).copied()
+    }
+
+    pub(crate) fn index_of(&self, topic: TopicId) -> Option<u32> {
+        self.by_id.get(&topic).copied()
+    }
+
+    /// What the connection gets in this turn; made if need be.
+    pub(crate) fn turn_of(&mut self, index: u32) -> &mut Turn {
+        let at = match at_mut(&mut self.conns, index) {
+            Some(conn) if conn.turn != NO_TURN => conn.turn as usize,
+            Some(conn) => {
+                conn.turn = u32::try_from(self.turns_used).unwrap_or(NO_TURN);
+                self.claim_turn(index)
+            }
+            // Nobody there: a turn that will find no connection when it is flushed.
+            None => self.claim_turn(index),
+        };
+        &mut self.turns[at]
+    }
+
+    fn claim_turn(&mut self, index: u32) -> usize {
+        let at = self.turns_used;
+        self.turns_used += 1;
+        if self.turns.len() == at {
+            self.turns.push(Turn::default());
+        }
+        self.turns[at].reset(index);
+        at
+    }
+
+    /// The stamp for output of `source`: the same as before when nothing came between.
+    pub(crate) fn stamp(&mut self, source: Source) -> u32 {
+        if self.last != source {
+            self.last = source;
+            self.stamp += 1;
+        }
+        self.stamp
+    }
+
+    /// Makes the next output of a topic a chunk of its own.
+    fn cut(&mut self, index: u32) {
+        if matches!(self.last, Source::Topic { index: last, .. } if last == index) {
+            self.last = Source::None;
+        }
+    }
+
+    /// Ends the turn's bookkeeping after everything was given to the sink.
+    pub(crate) fn end_turn(&mut self) {
+        self.turn_number = self.turn_number.wrapping_add(1).max(1);
+        self.stamp = 0;
+        self.last = Source::None;
+        self.turn_bytes = 0;
+        self.turns_used = 0;
+        self.turns.shrink_to(TURNS_KEPT.max(self.turns.len() / 2));
+        self.arena.clear();
+        self.arena.shrink_to(ARENA_KEPT);
+        self.reap_topics();
+        self.topics.stats().add(&mut self.tally);
+    }
+
+    pub(crate) fn note_backlog(&mut self, before: usize, after: usize) {
+        self.backlog_bytes = (self.backlog_bytes + after).saturating_sub(before);
+    }
+
+    pub(crate) fn extra(&mut self, conn: Key) -> Option<&mut Extra> {
+        self.conns.get_mut(conn).and_then(|conn| conn.extra.as_deref_mut())
+    }
+
+    pub(crate) fn extra_or_new(&mut self, conn: Key) -> Option<&mut Extra> {
+        self.conns.get_mut(conn).map(|conn| &mut **conn.extra.get_or_insert_default())
+    }
+
+    /// Gives back what a connection no longer needs.
+    pub(crate) fn tidy(&mut self, conn: Key) {
+        if let Some(conn) = self.conns.get_mut(conn)
+            && conn.extra.as_ref().is_some_and(|extra| extra.is_idle())
+        {
+            conn.extra = None;
+        }
+    }
+
+    fn localise(&mut self, topic: &Arc<Topic>) -> u32 {
+        if let Some(index) = self.by_id.get(&topic.id()) {
+            return *index;
+        }
+        let local = LocalTopic {
+            topic: Arc::clone(topic),
+            lanes: <[Lane; 2]>::default(),
+            held: Vec::new(),
+            dirty: false,
+        };
+        let index = match self.free_topics.pop() {
+            Some(index) => {
+                self.local[index as usize] = local;
+                index
+            }
+            None => {
+                self.local.push(local);
+                u32::try_from(self.local.len() - 1).unwrap_or(u32::MAX)
+            }
+        };
+        self.by_id.insert(topic.id(), index);
+        index
+    }
+
+    /// Forgets topics nobody here holds. Only between turns: spans name topics by index.
+    fn reap_topics(&mut self) {
+        for index in core::mem::take(&mut self.reap) {
+            let local = &self.local[index as usize];
+            // Twice in the list, or subscribed again meanwhile.
+            let current = self.by_id.get(&local.topic.id()) == Some(&index);
+            if current && local.is_unused() {
+                self.by_id.remove(&local.topic.id());
+                let local = &mut self.local[index as usize];
+                local.lanes = <[Lane; 2]>::default();
+                local.held = Vec::new();
+                self.free_topics.push(index);
+            }
+        }
+    }
+}
+
+/// The connection at a slab index, whatever its generation.
+pub(crate) fn at_mut(conns: &mut Slab<Conn>, index: u32) -> Option<&mut Conn> {
+    conns.get_at_mut(index).map(|(_, conn)| conn)
+}
+
+const TURNS_KEPT: usize = 256;
+const ARENA_KEPT: usize = 256 * 1024;
+

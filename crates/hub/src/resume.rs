@@ -1,0 +1,124 @@
+//! Control frames in, and what a returning client is told about the past.
+
+use std::sync::Arc;
+
+use millstream_core::{Key, RawJsonRef};
+use millstream_wire::{self as wire, ClientFrame};
+
+use crate::Hub;
+use crate::hub::{Event, Timer};
+use crate::topics::Topic;
+
+/// Whose a text message is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[must_use = "messages of the application have to be handed to it"]
+#[allow(clippy::exhaustive_enums, reason = "complete: a message is one or the other")]
+pub enum Receipt {
+    /// The application's.
+    App,
+    /// A control frame; it has been handled.
+    Control,
+}
+
+impl Hub {
+    /// Takes a text message: handles it when it is a control frame, and says whose it is.
+    ///
+    /// # Cost
+    /// An application message is told apart by its fourth byte, without parsing.
+    pub fn receive(&mut self, conn: Key, text: &str) -> Receipt {
+        let Some(frame) = wire::recognise(text) else { return Receipt::App };
+        match frame {
+            ClientFrame::Hello { caps } => self.set_caps(conn, caps),
+            ClientFrame::Reply { reference, outcome } => {
+                self.handle_reply(conn, reference, outcome);
+            }
+            ClientFrame::Resume { session_id, last_seen } => {
+                self.remember_positions(conn, last_seen);
+                let session = session_id.to_cow().into_owned();
+                let last_seen = last_seen.to_owned();
+                self.events.push_back(Event::Resume { conn, session, last_seen });
+            }
+            ClientFrame::Subscribe { topic, reference } => {
+                self.handle_subscribe(conn, topic, reference);
+            }
+            ClientFrame::SubscribeBatch { topics, reference } => {
+                self.handle_subscribe_batch(conn, topics, reference);
+            }
+            ClientFrame::Unsubscribe { topic } => self.handle_unsubscribe(conn, topic),
+        }
+        Receipt::Control
+    }
+
+    /// Answers an [`Event::Resume`] once the application has sent what it wanted to send.
+    pub fn resumed(&mut self, conn: Key) {
+        self.control(conn, wire::encode_resumed);
+    }
+
+    /// Takes a topic out of the positions a client resumed with: the application itself has
+    /// brought it up to date, so that no gap mark is due when it subscribes.
+    pub fn cover(&mut self, conn: Key, topic: &str) {
+        if let Some(extra) = self.extra(conn) {
+            extra.positions.remove(topic);
+        }
+        self.tidy(conn);
+    }
+
+    /// Notes how far the client was on each topic. Nothing is told about a topic before the
+    /// client has been allowed to subscribe to it.
+    fn remember_positions(&mut self, conn: Key, last_seen: RawJsonRef<'_>) {
+        let topics_max = self.config.limits.resume_topics_max as usize;
+        let hold = self.config.limits.resume_hold;
+        let mut held = Vec::new();
+        let now = self.now;
+        let Some(extra) = self.extra_or_new(conn) else { return };
+        if last_seen.is_object() {
+            for (topic, position) in last_seen.fields() {
+                if extra.positions.len() >= topics_max {
+                    break;
+                }
+                let Some(position) = position.as_f64() else { continue };
+                let topic = topic.to_cow();
+                if topic.len() <= POSITION_TOPIC_BYTES_MAX {
+                    extra.positions.insert(topic.as_ref().into(), position);
+                    held.push(topic.into_owned());
+                }
+            }
+        }
+        if held.is_empty() {
+            self.tidy(conn);
+            return;
+        }
+        self.timers.insert(now.saturating_add(hold), Timer::Positions(conn));
+        for topic in held {
+            if self.holds(conn, &topic)
+                && let Some(topic) = self.topics.find(&topic)
+            {
+                let head = topic.lock().head;
+                self.check_position(conn, &topic, head);
+            }
+        }
+    }
+
+    /// Tells a client that resumed from somewhere else than the topic's present number to
+    /// reload it: the hub keeps no history, so whatever lies between is not to be had here.
+    pub(crate) fn check_position(&mut self, conn: Key, topic: &Arc<Topic>, head: u64) {
+        let Some(extra) = self.extra(conn) else { return };
+        let Some(position) = extra.positions.remove(&**topic.name()) else { return };
+        // Numbers stay below 2^53, so the comparison is exact.
+        #[allow(clippy::cast_precision_loss, reason = "numbers stay below 2^53")]
+        let complete = position == head as f64;
+        if !complete && let Some(index) = self.index_of(topic.id()) {
+            self.send_gap_mark(conn, index);
+        }
+        self.tidy(conn);
+    }
+
+    pub(crate) fn send_gap_mark(&mut self, conn: Key, index: u32) {
+        let topic = Arc::clone(&self.local[index as usize].topic);
+        self.tally.gap_marks += 1;
+        self.control(conn, |out| wire::encode_gap_mark(out, topic.prefix()));
+    }
+}
+
+/// Longer names cannot be subscribed to: 256 UTF-16 units of up to three bytes.
+const POSITION_TOPIC_BYTES_MAX: usize = 768;

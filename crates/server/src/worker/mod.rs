@@ -1,0 +1,30 @@
+//! The I/O workers: threads that own their connections and share nothing on the hot path.
+//!
+//! [`run`](turn::run) is the loop, [`core`] the state it works on, [`ask`] how hooks are asked,
+//! [`inbox`] how other threads reach a worker, [`pool`] all workers together.
+
+pub(crate) mod ask;
+pub(crate) mod core;
+pub(crate) mod inbox;
+pub(crate) mod metrics;
+pub(crate) mod pool;
+mod settings;
+pub(crate) mod socket;
+pub(crate) mod turn;
+
+use std::io;
+use std::sync::Arc;
+
+use crate::config::Config;
+use crate::handover::Gateway;
+use crate::hooks::Hooks;
+
+/// Starts the workers. Called on the async runtime, which becomes theirs too.
+pub(crate) fn start(
+    config: &Config,
+    hooks: Arc<dyn Hooks>,
+    raw: bool,
+) -> io::Result<Arc<dyn Gateway>> {
+    let settings = settings::from_config(config, hooks.has_upgrade(), raw);
+    Ok(pool::start(settings, hooks, tokio::runtime::Handle::current())?)
+}
