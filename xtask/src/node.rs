@@ -17,7 +17,7 @@ pub(crate) fn conformance() -> Outcome {
     let folder = root().join("conformance");
     install::node_packages(&folder)?;
     run(command("npm")
-        .args(["test", "--silent"])
+        .args(["test", "--loglevel=error"])
         .current_dir(&folder))?;
     let server = Server::start(&release::binary("conformance")?, &["--workers", "2"])?;
     let url = format!("ws://{}/ws", server.address());
@@ -85,7 +85,7 @@ fn client_folder() -> Result<PathBuf, String> {
         "--no-save",
         "--no-package-lock",
         "--ignore-scripts",
-        "--silent",
+        "--loglevel=error",
     ])
     .args(["--legacy-peer-deps", "--no-audit", "--no-fund", "--prefix"])
     .arg(&prefix)

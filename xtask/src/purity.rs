@@ -111,8 +111,8 @@ mod tests {
 
     #[test]
     fn libc_is_fine_below_a_lock_and_suspect_elsewhere() {
-        let tree = "0 hub v0.1.0\n1 parking_lot v0.13.0\n2 parking_lot_core v0.10.0\n3 libc v0.2.1\n\
-                    1 strange v1.0.0\n2 libc v0.2.1 (*)\n";
+        let tree = "0 hub v0.1.0\n1 parking_lot v0.13.0\n2 parking_lot_core v0.10.0\n\
+                    3 libc v0.2.1\n1 strange v1.0.0\n2 libc v0.2.1 (*)\n";
         assert_eq!(impure_paths(tree), ["hub > strange > libc"]);
     }
 }

@@ -58,7 +58,6 @@ impl Hooks for App {
 
     fn open(&self, cx: &mut Context<'_>) {
         if let Some(user) = user_of(cx) {
-            self.state.enter(&user, cx.conn());
             self.state.log(&format!("open:{user}"), "open");
         }
     }
@@ -114,7 +113,6 @@ impl Hooks for App {
 
     fn close(&self, cx: &mut Context<'_>, info: &CloseInfo<'_>) {
         if let Some(user) = user_of(cx) {
-            self.state.leave(&user, &cx.conn());
             self.state
                 .log(&format!("open:{user}"), format!("close {}", info.code));
         }

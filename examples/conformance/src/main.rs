@@ -27,10 +27,6 @@ struct Arguments {
 }
 
 #[tokio::main]
-#[expect(
-    clippy::print_stdout,
-    reason = "the suites wait for this line on standard output"
-)]
 async fn main() -> Result<(), Box<dyn Error>> {
     let arguments = Arguments::parse();
     tracing_subscriber::fmt()
@@ -40,7 +36,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let app = App::new(tokio::runtime::Handle::current());
     let config = config::config(arguments.listen, arguments.workers);
     let server = Server::builder(app).config(config).bind().await?;
-    println!("listening on http://{}", server.local_addr());
+    server.announce()?;
     server.run().await?;
     Ok(())
 }

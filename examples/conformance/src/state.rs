@@ -2,7 +2,6 @@
 
 use std::collections::{HashMap, VecDeque};
 
-use millstream_server::Conn;
 use parking_lot::Mutex;
 
 /// Names in each table; a new one beyond that is ignored.
@@ -10,7 +9,7 @@ const NAMES_MAX: usize = 100_000;
 /// Lines of one log; the oldest go first.
 const LINES_MAX: usize = 10_000;
 
-/// Flags, counters, logs, rows, and who is connected. JSON values are kept as their text.
+/// Flags, counters, logs and rows. JSON values are kept as their text.
 #[derive(Debug, Default)]
 pub(crate) struct State {
     inner: Mutex<Inner>,
@@ -22,7 +21,6 @@ struct Inner {
     counters: HashMap<String, u64>,
     logs: HashMap<String, VecDeque<String>>,
     rows: HashMap<(String, String), String>,
-    users: HashMap<String, Vec<Conn>>,
 }
 
 impl State {
@@ -98,37 +96,6 @@ impl State {
             (kind.to_owned(), space.to_owned()),
             rows,
         );
-    }
-
-    /// Remembers a user's connection.
-    pub(crate) fn enter(&self, user: &str, conn: Conn) {
-        self.inner
-            .lock()
-            .users
-            .entry(user.to_owned())
-            .or_default()
-            .push(conn);
-    }
-
-    /// Forgets it.
-    pub(crate) fn leave(&self, user: &str, conn: &Conn) {
-        let mut inner = self.inner.lock();
-        if let Some(conns) = inner.users.get_mut(user) {
-            conns.retain(|other| other.id() != conn.id());
-            if conns.is_empty() {
-                inner.users.remove(user);
-            }
-        }
-    }
-
-    /// The connections of a user.
-    pub(crate) fn connections_of(&self, user: &str) -> Vec<Conn> {
-        self.inner
-            .lock()
-            .users
-            .get(user)
-            .cloned()
-            .unwrap_or_default()
     }
 }
 

@@ -50,7 +50,8 @@ struct Arguments {
     connections: usize,
     /// How long to publish. Not longer than the server's idle timeout, or it ends the stalled
     /// readers, which answer no pings.
-    #[arg(long, value_name = "N", default_value = "60", value_parser = clap::value_parser!(u64).range(5..=80))]
+    #[arg(long, value_name = "N", default_value = "60")]
+    #[arg(value_parser = clap::value_parser!(u64).range(5..=80))]
     seconds: u64,
     /// Ordinary topics; the stalled readers share one more.
     #[arg(long, value_name = "N", default_value = "90")]

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use millstream_core::RawJson;
-use millstream_server::{Conn, Context};
+use millstream_server::{Conn, Context, Handle, Peer};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 use tokio::time::sleep;
@@ -33,11 +33,8 @@ fn run_inner(
         }
         "sendTo" => send_to(cx, args)?,
         "sendCoalesced" => send_coalesced(cx, args)?,
-        "subscribeMe" | "checkMe" => subscribe(cx, name == "checkMe", args.text(0)?),
-        "unsubscribeMe" => {
-            let (conn, topic) = (cx.conn(), args.text(0)?);
-            Outcome::later(async move { encode(conn.unsubscribe(&topic).await) })
-        }
+        "subscribeMe" | "checkMe" => subscribe(caller(cx)?, name == "checkMe", args.text(0)?),
+        "unsubscribeMe" => now(cx.unsubscribe(&args.text(0)?))?,
         "holds" => now(cx.holds(&args.text(0)?))?,
         "subscribers" => now(cx.handle().subscribers(&args.text(0)?))?,
         "connections" => now(cx.handle().connections())?,
@@ -47,7 +44,7 @@ fn run_inner(
             } else {
                 How::close(args, 0)?
             };
-            let conn = cx.conn();
+            let conn = caller(cx)?;
             app.runtime.spawn(async move {
                 sleep(LAST_WORDS).await;
                 how.end(&conn);
@@ -60,14 +57,11 @@ fn run_inner(
             } else {
                 How::close(args, 1)?
             };
-            let conns = app.state.connections_of(&args.text(0)?);
-            for conn in &conns {
-                how.end(conn);
-            }
-            now(conns.len())?
+            let (handle, user) = (cx.handle(), args.text(0)?);
+            Outcome::later(async move { encode(how.end_all(&handle, user).await) })
         }
         "request" => {
-            let question = Question::read(cx.conn(), args, 0)?;
+            let question = Question::read(caller(cx)?, args, 0)?;
             Outcome::later(async move {
                 let answer = match question.ask().await {
                     Ok(value) => format!(r#"{{"ok":true,"value":{value}}}"#),
@@ -80,7 +74,7 @@ fn run_inner(
             })
         }
         "requestLogged" => {
-            let (log, question) = (args.text(0)?, Question::read(cx.conn(), args, 1)?);
+            let (log, question) = (args.text(0)?, Question::read(caller(cx)?, args, 1)?);
             let state = app.state.clone();
             app.runtime.spawn(async move {
                 let line = match question.ask().await {
@@ -95,15 +89,24 @@ fn run_inner(
     }))
 }
 
+/// The calling connection, for later.
+fn caller(cx: &Context<'_>) -> Result<Conn, Failure> {
+    cx.conn().ok_or_else(Failure::internal)
+}
+
+/// Accepts the connections of one user.
+fn is_of(user: String) -> impl Fn(&Peer) -> bool + Send + Sync + 'static {
+    move |peer| {
+        let identity = peer.user.get::<Identity>();
+        identity.and_then(|identity| identity.id.as_deref()) == Some(&*user)
+    }
+}
+
 fn send_to(cx: &Context<'_>, args: &Args) -> Result<Outcome, Failure> {
     let (user, topic, event) = (args.text(0)?, args.text(1)?, args.text(2)?);
     let (handle, data) = (cx.handle(), owned_json(args.raw(3))?);
     Ok(Outcome::later(async move {
-        let of_user = move |peer: &millstream_server::Peer| {
-            let identity = peer.user.get::<Identity>();
-            identity.and_then(|identity| identity.id.as_deref()) == Some(&*user)
-        };
-        encode(handle.send_to(of_user, &topic, &event, data).await)
+        encode(handle.send_to(is_of(user), &topic, &event, data).await)
     }))
 }
 
@@ -124,8 +127,7 @@ fn send_coalesced(cx: &mut Context<'_>, args: &Args) -> Result<Outcome, Failure>
 }
 
 /// Null, or the reason why not.
-fn subscribe(cx: &Context<'_>, only_ask: bool, topic: String) -> Outcome {
-    let conn = cx.conn();
+fn subscribe(conn: Conn, only_ask: bool, topic: String) -> Outcome {
     Outcome::later(async move {
         let result = if only_ask {
             conn.check_subscribe(&topic).await
@@ -158,6 +160,14 @@ impl How {
             Self::Drop => conn.terminate(),
         }
     }
+
+    /// Ends every connection of a user; how many there were.
+    async fn end_all(&self, handle: &Handle, user: String) -> usize {
+        match self {
+            Self::Close { code, reason } => handle.close_where(is_of(user), *code, reason).await,
+            Self::Drop => handle.terminate_where(is_of(user)).await,
+        }
+    }
 }
 
 /// A request to the client.
@@ -165,7 +175,8 @@ struct Question {
     conn: Conn,
     event: String,
     data: RawJson,
-    timeout: Option<Duration>,
+    /// Zero means the default.
+    timeout: Duration,
 }
 
 impl Question {
@@ -176,8 +187,7 @@ impl Question {
             conn,
             event: args.text(at)?,
             data: owned_json(args.raw(at + 1))?,
-            // Zero means the default, as does nothing.
-            timeout: limit.filter(|&ms| ms > 0).map(Duration::from_millis),
+            timeout: Duration::from_millis(limit.unwrap_or(0)),
         })
     }
 
