@@ -1,11 +1,14 @@
 //! Collecting output: events into their topic's lanes, frames for one connection into the arena.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use hashbrown::HashMap;
 use millstream_core::{Key, RawJsonRef, TopicId};
 use millstream_wire as wire;
 
 use crate::Hub;
+use crate::backlog::Audience;
 use crate::coalesce::Entry;
 use crate::hub::Source;
 use crate::publish::{Delivery, Member};
@@ -177,15 +180,15 @@ impl Hub {
     /// frames with exactly the members a connection holds for the others.
     fn deliver_batch(&mut self, members: &[Member]) {
         let mut involved: Vec<u32> = Vec::new();
+        let mut seen = hashbrown::HashSet::new();
         for member in members {
             let Some(index) = self.index_of(member.topic) else { continue };
-            if !involved.contains(&index) {
+            self.append_single(index, &member.frame);
+            if self.local[index as usize].topic.policy().volatile {
+                // It has to be possible to skip it alone.
+                self.append_lane(index, 1, 1, |out| out.extend_from_slice(&member.frame));
+            } else if seen.insert(index) {
                 involved.push(index);
-            }
-        }
-        for member in members {
-            if let Some(index) = self.index_of(member.topic) {
-                self.append_single(index, &member.frame);
             }
         }
         let several = involved.len() > 1 && self.some_hold_several(&involved);
@@ -193,7 +196,8 @@ impl Hub {
             self.append_groups(members, &involved);
         } else if several {
             for member in members {
-                if let Some(index) = self.index_of(member.topic) {
+                let index = self.index_of(member.topic).filter(|index| seen.contains(index));
+                if let Some(index) = index {
                     self.append_lane(index, 1, 1, |out| out.extend_from_slice(&member.frame));
                 }
             }
@@ -261,31 +265,50 @@ impl Hub {
         for (conn, mask) in masks {
             groups.entry(mask).or_default().push(conn);
         }
+        let places: HashMap<TopicId, usize> = involved
+            .iter()
+            .enumerate()
+            .map(|(bit, index)| (self.local[*index as usize].topic.id(), bit))
+            .collect();
         for (mask, conns) in groups {
-            let wanted: Vec<&[u8]> = members
+            let wanted: Vec<(&[u8], usize)> = members
                 .iter()
-                .filter(|member| {
-                    involved.iter().enumerate().any(|(bit, index)| {
-                        mask & (1 << bit) != 0
-                            && self.local[*index as usize].topic.id() == member.topic
-                    })
-                })
-                .map(Member::json)
+                .filter_map(|member| Some((member.json(), *places.get(&member.topic)?)))
+                .filter(|(_, bit)| mask & (1 << bit) != 0)
                 .collect();
-            for part in split(&wanted) {
+            let jsons: Vec<&[u8]> = wanted.iter().map(|(json, _)| *json).collect();
+            let mut from = 0;
+            for part in split(&jsons) {
                 let mut frame = Vec::new();
                 wire::encode_batch(&mut frame, part.iter().copied());
-                let frames = u32::try_from(part.len()).unwrap_or(u32::MAX);
+                let bits = wanted.iter().skip(from).take(part.len()).map(|(_, bit)| *bit);
+                let topics = self.audience(involved, bits);
+                from += part.len();
                 let bytes = Bytes::from(frame);
                 self.turn_bytes += bytes.len();
                 let stamp = self.stamp(Source::Group);
                 self.stamp(Source::None);
                 for conn in &conns {
-                    let shared = Shared { stamp, bytes: bytes.clone(), frames };
+                    let topics = Arc::clone(&topics);
+                    let shared = Shared { stamp, bytes: bytes.clone(), topics };
                     self.turn_of(*conn).shared.push(shared);
                 }
             }
         }
+    }
+
+    /// The topics of a frame and how many of its members are whose.
+    fn audience(&self, involved: &[u32], bits: impl Iterator<Item = usize>) -> Audience {
+        let mut counts = vec![0; involved.len()];
+        for bit in bits {
+            counts[bit] += 1;
+        }
+        involved
+            .iter()
+            .zip(counts)
+            .filter(|(_, count)| *count > 0)
+            .map(|(index, count)| (Arc::clone(&self.local[*index as usize].topic), count))
+            .collect()
     }
 
     /// Sends what waited for a connection that has caught up.

@@ -17,7 +17,7 @@ use crate::hub::{Conn, Event, LocalTopic, NO_TURN, at_mut};
 use crate::stats::Tally;
 use crate::subs::Place;
 use crate::topics::Topic;
-use crate::turn::{Lane, Span, Turn};
+use crate::turn::{Lane, Shared, Span, Turn};
 
 /// The sockets, as a hub sees them.
 pub trait Sink {
@@ -127,7 +127,7 @@ impl Hub {
         let outcome = loop {
             if backlog.is_empty() {
                 if !state.closing {
-                    backlog.push_all_gap_marks(&mut self.tally);
+                    backlog.push_gap_marks(&mut self.tally);
                 }
                 if backlog.is_empty() {
                     break Backlogged::Drained;
@@ -205,34 +205,30 @@ impl Hub {
                     if conn.turn != NO_TURN || conn.mixed || conn.closing || conn.dead {
                         continue;
                     }
+                    let before = conn.backlog.as_ref().map_or(0, |backlog| backlog.bytes());
+                    let mut writer = Writer { bounds, tally: &mut self.tally, too_slow: false };
                     if conn.backlog.is_none() {
                         let given = lane.len();
-                        self.tally.writes += 1;
+                        writer.tally.writes += 1;
                         match sink.send(key, lane.bytes()) {
                             Wrote::Bytes(count) if count == given => {
-                                self.tally.written_bytes += given as u64;
-                                self.tally.delivered += frames;
+                                writer.tally.written_bytes += given as u64;
+                                writer.tally.delivered += frames;
                                 continue;
                             }
                             Wrote::Bytes(count) => {
-                                let mut writer =
-                                    Writer { bounds, tally: &mut self.tally, too_slow: false };
                                 writer.stall_on_lane(conn, &mut lane, &topic, count);
                             }
                             Wrote::Failed => conn.dead = true,
                         }
                     } else {
-                        let mut writer =
-                            Writer { bounds, tally: &mut self.tally, too_slow: false };
                         let backlog = conn.backlog.get_or_insert_default();
                         for chunk in 0..lane.chunks.len() {
                             writer.queue_chunk(backlog, &mut lane, &topic, chunk);
                         }
-                        if writer.too_slow {
-                            conn.dead = true;
-                        }
                     }
-                    self.after_stall(key);
+                    let too_slow = writer.too_slow;
+                    self.after_stall(key, before, too_slow);
                 }
             }
             self.local[index as usize].lanes[number] = lane;
@@ -240,11 +236,14 @@ impl Hub {
     }
 
     /// Keeps the sum of backlogs and ends connections that are too slow.
-    fn after_stall(&mut self, key: Key) {
+    fn after_stall(&mut self, key: Key, before: usize, too_slow: bool) {
         let Some(conn) = self.conns.get_mut(key) else { return };
-        let slow = conn.dead && conn.backlog.is_some() && !conn.closing;
-        if slow {
-            conn.closing = true;
+        let after = conn.backlog.as_ref().map_or(0, |backlog| backlog.bytes());
+        conn.dead |= too_slow;
+        let tell = too_slow && !conn.closing;
+        conn.closing |= too_slow;
+        self.note_backlog(before, after);
+        if tell {
             self.tally.slow_closed += 1;
             let reason = "slow reader";
             self.events.push_back(Event::Close { conn: key, code: 1013, reason });
@@ -278,14 +277,7 @@ impl Hub {
             let before = conn.backlog.as_ref().map_or(0, |backlog| backlog.bytes());
             writer.write_parts(key, conn, &parts, &mut output, sink);
             let too_slow = writer.too_slow;
-            let after = conn.backlog.as_ref().map_or(0, |backlog| backlog.bytes());
-            if too_slow {
-                conn.dead = true;
-            }
-            self.note_backlog(before, after);
-            if too_slow {
-                self.after_stall(key);
-            }
+            self.after_stall(key, before, too_slow);
         }
         self.scratch.parts = parts;
     }
@@ -374,7 +366,7 @@ impl Output<'_> {
             From::Shared(at) => self
                 .turn
                 .and_then(|turn| turn.shared.get(at as usize))
-                .map_or(0, |shared| shared.frames),
+                .map_or(0, Shared::frames),
         }
     }
 
@@ -478,14 +470,16 @@ impl Writer<'_> {
                 let lane = &mut local.lanes[usize::from(lane)];
                 self.queue_chunk(backlog, lane, &topic, chunk as usize);
             }
-            From::Arena { .. } | From::Shared(_) => {
-                let frames = output.frames(part);
-                match backlog.push_kept(output.keep(part, 0), self.bounds) {
-                    Admitted::TooSlow => self.too_slow = true,
-                    Admitted::Yes | Admitted::Dropped => {
-                        self.tally.delivered += u64::from(frames);
-                    }
-                }
+            From::Arena { .. } => {
+                let admitted = backlog.push_kept(output.keep(part, 0), self.bounds);
+                self.too_slow |= admitted == Admitted::TooSlow;
+            }
+            From::Shared(at) => {
+                let shared = output.turn.and_then(|turn| turn.shared.get(at as usize));
+                let Some(Shared { topics, bytes, .. }) = shared else { return };
+                let (bounds, bytes) = (self.bounds, bytes.clone());
+                let admitted = backlog.push_group(topics, bytes, bounds, self.tally);
+                self.too_slow |= admitted == Admitted::TooSlow;
             }
         }
     }

@@ -1,11 +1,13 @@
 //! Holding a topic's events back from one connection until its first value has been sent.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use millstream_core::Key;
 
 use crate::Hub;
+use crate::backlog::Audience;
 use crate::hub::at_mut;
 use crate::stats::Tally;
 use crate::subs::Place;
@@ -71,10 +73,12 @@ impl Hub {
         if let Some(state) = at_mut(&mut self.conns, conn.index) {
             state.subs.remove(index);
         }
+        let topics: Audience =
+            std::iter::once((Arc::clone(&self.local[index as usize].topic), 1)).collect();
         for bytes in held.frames {
             let stamp = self.stamp(crate::hub::Source::Group);
             self.stamp(crate::hub::Source::None);
-            self.turn_of(conn.index).shared.push(Shared { stamp, bytes, frames: 1 });
+            self.turn_of(conn.index).shared.push(Shared { stamp, bytes, topics: Arc::clone(&topics) });
         }
         if held.dropped > 0 {
             self.send_gap_mark(conn, index);

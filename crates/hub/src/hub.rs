@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use hashbrown::HashMap;
-use millstream_core::{Full, Key, Millis, RawJson, Slab, TopicId, TopicName, TopicRules, Wheel};
+use millstream_core::{Full, Key, Millis, RawJson, Slab, TimerId, TopicId, TopicName, TopicRules, Wheel};
 use millstream_wire::{self as wire, Caps};
 
 use crate::backlog::{Backlog, Bounds};
@@ -218,6 +218,8 @@ pub(crate) struct Extra {
     pub(crate) coalesced: Coalesced,
     /// Positions of a `resume` that wait for the topics to be subscribed.
     pub(crate) positions: HashMap<Box<str>, f64>,
+    /// When they are forgotten. Set while there are any.
+    pub(crate) positions_timer: Option<TimerId>,
 }
 
 impl Extra {
@@ -380,7 +382,11 @@ impl Hub {
             self.backlog_bytes = self.backlog_bytes.saturating_sub(backlog.bytes());
         }
         if let Some(mut extra) = gone.extra {
-            for token in extra.requests.drain() {
+            if let Some(timer) = extra.positions_timer {
+                self.timers.cancel(timer);
+            }
+            for (token, timer) in extra.requests.drain() {
+                self.timers.cancel(timer);
                 let result = Err(RequestError::Closed);
                 self.events.push_back(Event::Replied { token, result });
             }
@@ -417,12 +423,13 @@ impl Hub {
                 Timer::Positions(conn) => {
                     if let Some(extra) = self.extra(conn) {
                         extra.positions = HashMap::new();
+                        extra.positions_timer = None;
                     }
                     self.tidy(conn);
                 }
                 Timer::Request { conn, reference } => {
                     let waiting = self.extra(conn).and_then(|e| e.requests.take(reference));
-                    if let Some(token) = waiting {
+                    if let Some((token, _)) = waiting {
                         self.tally.requests_timed_out += 1;
                         let result = Err(RequestError::TimedOut);
                         self.events.push_back(Event::Replied { token, result });
@@ -700,9 +707,14 @@ impl Hub {
 
     /// Gives back what a connection no longer needs.
     pub(crate) fn tidy(&mut self, conn: Key) {
-        if let Some(conn) = self.conns.get_mut(conn)
-            && conn.extra.as_ref().is_some_and(|extra| extra.is_idle())
+        let Some(conn) = self.conns.get_mut(conn) else { return };
+        let Some(extra) = &mut conn.extra else { return };
+        if extra.positions.is_empty()
+            && let Some(timer) = extra.positions_timer.take()
         {
+            self.timers.cancel(timer);
+        }
+        if extra.is_idle() {
             conn.extra = None;
         }
     }

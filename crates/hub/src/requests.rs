@@ -3,7 +3,7 @@
 use core::time::Duration;
 
 use hashbrown::HashMap;
-use millstream_core::{JsonStr, Key, Millis, RawJson, RawJsonRef};
+use millstream_core::{JsonStr, Key, Millis, RawJson, RawJsonRef, TimerId};
 use millstream_wire::{Ref, ReplyOutcome};
 
 use crate::Hub;
@@ -30,10 +30,10 @@ pub enum RequestError {
     },
 }
 
-/// Requests of one connection that wait for their reply, by `ref`.
+/// Requests of one connection that wait for their reply, by `ref`: the token is the `ref`.
 #[derive(Debug, Default)]
 pub(crate) struct Requests {
-    waiting: HashMap<u64, u64>,
+    waiting: HashMap<u64, TimerId>,
 }
 
 impl Requests {
@@ -41,16 +41,17 @@ impl Requests {
         self.waiting.is_empty()
     }
 
-    pub(crate) fn take(&mut self, reference: u64) -> Option<u64> {
-        let token = self.waiting.remove(&reference);
+    /// Takes a request out, with the timer that would end it.
+    pub(crate) fn take(&mut self, reference: u64) -> Option<(u64, TimerId)> {
+        let timer = self.waiting.remove(&reference)?;
         if self.waiting.is_empty() {
             self.waiting = HashMap::new();
         }
-        token
+        Some((reference, timer))
     }
 
-    pub(crate) fn drain(&mut self) -> impl Iterator<Item = u64> + use<> {
-        core::mem::take(&mut self.waiting).into_values()
+    pub(crate) fn drain(&mut self) -> impl Iterator<Item = (u64, TimerId)> + use<> {
+        core::mem::take(&mut self.waiting).into_iter()
     }
 }
 
@@ -75,10 +76,7 @@ impl Hub {
                 self.tally.requests_refused += 1;
                 Some(RequestError::TooMany { limit })
             }
-            Some(extra) => {
-                extra.requests.waiting.insert(token, token);
-                None
-            }
+            Some(_) => None,
         };
         if let Some(refused) = refused {
             self.events.push_back(Event::Replied { token, result: Err(refused) });
@@ -86,7 +84,10 @@ impl Hub {
         }
         let timeout = if timeout.is_zero() { default } else { timeout };
         let timer = Timer::Request { conn, reference: token };
-        self.timers.insert(now.saturating_add(timeout), timer);
+        let timer = self.timers.insert(now.saturating_add(timeout), timer);
+        if let Some(extra) = self.extra_or_new(conn) {
+            extra.requests.waiting.insert(token, timer);
+        }
         self.tally.requests += 1;
         self.control(conn, |out| millstream_wire::encode_request(out, token, event, data));
     }
@@ -94,9 +95,9 @@ impl Hub {
     pub(crate) fn handle_reply(&mut self, conn: Key, to: Ref<'_>, outcome: ReplyOutcome<'_>) {
         // A text never matches a number: our refs are numbers.
         let Some(reference) = to.as_u64_exact() else { return };
-        let Some(token) = self.extra(conn).and_then(|extra| extra.requests.take(reference)) else {
-            return;
-        };
+        let waiting = self.extra(conn).and_then(|extra| extra.requests.take(reference));
+        let Some((token, timer)) = waiting else { return };
+        self.timers.cancel(timer);
         let result = match outcome {
             ReplyOutcome::Ok(data) => Ok(data.map_or(RawJson::NULL, |data| data.to_owned())),
             ReplyOutcome::Err(error) => Err(RequestError::Client(text(error))),

@@ -88,7 +88,14 @@ impl Hub {
             self.tidy(conn);
             return;
         }
-        self.timers.insert(now.saturating_add(hold), Timer::Positions(conn));
+        // One timer however often a client resumes.
+        if let Some(before) = extra.positions_timer.take() {
+            self.timers.cancel(before);
+        }
+        let timer = self.timers.insert(now.saturating_add(hold), Timer::Positions(conn));
+        if let Some(extra) = self.extra(conn) {
+            extra.positions_timer = Some(timer);
+        }
         for topic in held {
             if self.holds(conn, &topic)
                 && let Some(topic) = self.topics.find(&topic)

@@ -8,6 +8,8 @@
 use bytes::Bytes;
 use smallvec::SmallVec;
 
+use crate::backlog::Audience;
+
 /// A topic's output of this turn for one kind of connection.
 #[derive(Debug, Default)]
 pub(crate) struct Lane {
@@ -124,7 +126,13 @@ pub(crate) struct Direct {
 pub(crate) struct Shared {
     pub(crate) stamp: u32,
     pub(crate) bytes: Bytes,
-    pub(crate) frames: u32,
+    pub(crate) topics: Audience,
+}
+
+impl Shared {
+    pub(crate) fn frames(&self) -> u32 {
+        self.topics.iter().map(|(_, frames)| frames).sum()
+    }
 }
 
 /// The part of a lane a connection gets when it did not hold the topic for the whole turn.

@@ -1,0 +1,317 @@
+//! What the model believes of one connection, and how it is held against what arrived.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+use millstream_core::RawJsonRef;
+use millstream_hub::{Overflow, Ticket, Verdict};
+use millstream_wire::{DecodeLimits, Decoder, Event as Frame, Input, Role};
+
+/// Topics with what a slow reader loses of them; a closed one no client may ask for.
+pub(crate) const TOPICS: [(&str, Overflow); 7] = [
+    ("a", Overflow::DropNewest),
+    ("b", Overflow::DropOldest),
+    ("room:1", Overflow::Coalesce),
+    ("room:2", Overflow::DropNewest),
+    ("strict", Overflow::Disconnect),
+    ("v", Overflow::DropNewest),
+    ("shut", Overflow::DropNewest),
+];
+pub(crate) const CLOSED: &str = "shut";
+pub(crate) const VOLATILE: &str = "v";
+pub(crate) const SUBSCRIPTIONS_MAX: usize = 5;
+pub(crate) const HOLD_BYTES_MAX: usize = 400;
+pub(crate) const KEYS_MAX: usize = 2;
+
+pub(crate) fn overflow(topic: &str) -> Overflow {
+    TOPICS.iter().find(|(name, _)| *name == topic).expect("one of ours").1
+}
+
+/// Where an expected frame comes from, and so whether a slow reader may miss it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Kind {
+    /// Control frames, replies, direct sends that were queued: never lost.
+    Kept,
+    Event(&'static str),
+    /// An event for which a slow reader gets no gap mark.
+    Volatile(&'static str),
+}
+
+#[derive(Default)]
+pub(crate) struct Belief {
+    pub(crate) topics: BTreeSet<&'static str>,
+    /// Events held back, per topic.
+    pub(crate) held: BTreeMap<&'static str, Hold>,
+    /// A close frame was queued.
+    pub(crate) closing: bool,
+    /// The hub asked for this connection's end.
+    pub(crate) slow: bool,
+    /// What it has to receive, in order.
+    pub(crate) expected: Vec<(Kind, String)>,
+    /// Unfinished subscribes and unsubscribes, oldest first.
+    pub(crate) pending: Vec<Pending>,
+    /// Coalesced sends that wait until the connection has caught up, in the order of their keys.
+    pub(crate) keyed: VecDeque<(u8, String)>,
+    /// Positions of a resume, until some time.
+    pub(crate) positions: BTreeMap<&'static str, u64>,
+    pub(crate) positions_until: u64,
+    /// Requests without an answer, with their deadlines.
+    pub(crate) requests: BTreeMap<u64, u64>,
+}
+
+#[derive(Default)]
+pub(crate) struct Hold {
+    events: Vec<(Kind, String)>,
+    bytes: usize,
+    pub(crate) dropped: u32,
+}
+
+impl Hold {
+    fn push(&mut self, event: (Kind, String)) {
+        let bytes = event.1.len() + if event.1.len() < 126 { 2 } else { 4 };
+        if self.dropped > 0 || self.bytes + bytes > HOLD_BYTES_MAX {
+            self.dropped += 1;
+        } else {
+            self.bytes += bytes;
+            self.events.push(event);
+        }
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.events.len()
+    }
+}
+
+/// A subscribe or unsubscribe on its way.
+pub(crate) struct Pending {
+    pub(crate) leave: bool,
+    pub(crate) batch: bool,
+    /// Per topic, whether the hub asked.
+    pub(crate) asked: Vec<bool>,
+    pub(crate) topics: Vec<&'static str>,
+    pub(crate) reference: u32,
+    pub(crate) ticket: Option<Ticket>,
+}
+
+impl Pending {
+    pub(crate) fn new(topics: Vec<&'static str>, reference: u32, batch: bool) -> Self {
+        let asked = vec![false; topics.len()];
+        Self { leave: false, batch, asked, topics, reference, ticket: None }
+    }
+}
+
+impl Belief {
+    pub(crate) fn expect(&mut self, kind: Kind, text: String) {
+        if !self.closing {
+            self.expected.push((kind, text));
+        }
+    }
+
+    pub(crate) fn expect_event(&mut self, topic: &'static str, volatile: bool, text: &str) {
+        if !self.topics.contains(topic) {
+            return;
+        }
+        let kind = if volatile { Kind::Volatile(topic) } else { Kind::Event(topic) };
+        match self.held.get_mut(topic) {
+            Some(held) => held.push((kind, text.to_owned())),
+            None => self.expect(kind, text.to_owned()),
+        }
+    }
+
+    pub(crate) fn release(&mut self, topic: &'static str) -> Option<Hold> {
+        let mut held = self.held.remove(topic)?;
+        for (kind, text) in held.events.clone() {
+            self.expect(kind, text);
+        }
+        if held.dropped > 0 {
+            self.expect(Kind::Kept, gap_mark(topic));
+        }
+        held.bytes = 0;
+        Some(held)
+    }
+
+    /// Keeps the newest value per key in the key's place; gives how many values were lost.
+    pub(crate) fn keep_keyed(&mut self, key: u8, text: String) -> u64 {
+        if let Some(old) = self.keyed.iter_mut().find(|(other, _)| *other == key) {
+            old.1 = text;
+            return 1;
+        }
+        self.keyed.push_back((key, text));
+        if self.keyed.len() <= KEYS_MAX {
+            return 0;
+        }
+        self.keyed.pop_front();
+        1
+    }
+
+    pub(crate) fn caught_up(&mut self) {
+        for (_, text) in std::mem::take(&mut self.keyed) {
+            self.expect(Kind::Kept, text);
+        }
+    }
+
+    /// Whether the hub asks about a topic: it is open or held, and there is room.
+    pub(crate) fn hub_asks(&self, topic: &str) -> bool {
+        let held = self.topics.contains(topic);
+        (topic != CLOSED || held) && (held || self.topics.len() < SUBSCRIPTIONS_MAX)
+    }
+
+    pub(crate) fn leave(&mut self, topic: &str) {
+        self.topics.remove(topic);
+        self.held.remove(topic);
+    }
+
+    /// Answers a subscribe; `head` gives a topic's last number.
+    pub(crate) fn conclude(
+        &mut self,
+        request: &Pending,
+        verdicts: &[Verdict],
+        head: impl Fn(&str) -> u64,
+    ) {
+        let mut verdicts = verdicts.iter();
+        for (topic, asked) in request.topics.iter().zip(&request.asked) {
+            let verdict = if *asked { verdicts.next().cloned() } else { None };
+            let full = self.topics.len() >= SUBSCRIPTIONS_MAX;
+            let denied = match verdict {
+                Some(Verdict::Allow) if self.topics.contains(topic) => None,
+                Some(Verdict::Allow) if full => Some("RATE_LIMITED".to_owned()),
+                Some(Verdict::Allow) => None,
+                Some(Verdict::Deny(reason)) => {
+                    self.leave(topic);
+                    Some(reason.into_owned())
+                }
+                None if *topic == CLOSED => Some("FORBIDDEN".to_owned()),
+                None => Some("RATE_LIMITED".to_owned()),
+            };
+            let reference = request.reference;
+            let Some(reason) = denied else {
+                let ack = format!(r#"{{"type":"subscribed","topic":"{topic}","ref":{reference}}}"#);
+                self.expect(Kind::Kept, ack);
+                if self.topics.insert(topic) {
+                    self.check_position(topic, head(topic));
+                }
+                continue;
+            };
+            let text = format!(
+                r#"{{"type":"subscribe-denied","topic":"{topic}","ref":{reference},"reason":"{reason}"}}"#
+            );
+            self.expect(Kind::Kept, text);
+        }
+    }
+
+    /// A gap mark is due iff the client was not exactly where the topic is now.
+    pub(crate) fn check_position(&mut self, topic: &'static str, head: u64) {
+        if self.positions.remove(topic).is_some_and(|position| position != head) {
+            self.expect(Kind::Kept, gap_mark(topic));
+        }
+    }
+}
+
+pub(crate) fn gap_mark(topic: &str) -> String {
+    format!(r#"{{"topic":"{topic}","event":"end","data":{{"reqId":0,"truncated":true}}}}"#)
+}
+
+pub(crate) fn envelope(topic: &str, event: &str, data: &str, seq: Option<u64>) -> String {
+    let seq = seq.map_or_else(String::new, |seq| format!(",\"seq\":{seq}"));
+    format!(r#"{{"topic":"{topic}","event":"{event}","data":{data}{seq}}}"#)
+}
+
+/// Frames missed by whole, slow readers, as the model sees it.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(crate) struct Missed {
+    pub(crate) newest: u64,
+    pub(crate) oldest: u64,
+    pub(crate) coalesced: u64,
+    pub(crate) volatile: u64,
+    /// Whether topics may ask for an end instead of a loss; otherwise they lose the newest.
+    pub(crate) ends: bool,
+}
+
+impl Missed {
+    /// Holds a slow but whole reader's frames against what it should have got: all in order,
+    /// and behind every loss a gap mark before anything newer of the same topic.
+    pub(crate) fn check(&mut self, frames: &[String], belief: &Belief) {
+        let expected = &belief.expected;
+        let mut rest = expected.iter().filter(|(_, text)| mark_of(text).is_none());
+        let mut lost: BTreeSet<&str> = BTreeSet::new();
+        let mut marked: BTreeSet<&str> = BTreeSet::new();
+        for frame in frames {
+            if let Some(topic) = mark_of(frame) {
+                marked.insert(topic);
+                continue;
+            }
+            let kind = loop {
+                match rest.next() {
+                    Some((kind, text)) if text == frame => break *kind,
+                    Some((kind, _)) => self.count(*kind, &mut lost),
+                    None => panic!("{frame} was not due here\n{expected:#?}\n{frames:#?}"),
+                }
+            };
+            if let Kind::Event(topic) | Kind::Volatile(topic) = kind {
+                let told = marked.remove(topic);
+                assert!(told || !lost.remove(topic), "{frame} hides a gap\n{frames:#?}");
+                lost.remove(topic);
+            }
+        }
+        rest.for_each(|(kind, _)| self.count(*kind, &mut lost));
+        // Who is being closed is not told to reload as well.
+        let told = belief.closing || lost.is_subset(&marked);
+        assert!(told, "{lost:?} lost, told of {marked:?}\n{frames:#?}");
+        for (topic, _) in TOPICS {
+            let mark = gap_mark(topic);
+            let due = expected.iter().filter(|(_, text)| *text == mark).count();
+            let came = frames.iter().filter(|text| **text == mark).count();
+            assert!(came >= due, "a gap mark itself was lost");
+        }
+    }
+
+    fn count(&mut self, kind: Kind, lost: &mut BTreeSet<&'static str>) {
+        let topic = match kind {
+            Kind::Kept => panic!("control frames and direct sends are never lost"),
+            Kind::Volatile(_) => {
+                self.volatile += 1;
+                return;
+            }
+            Kind::Event(topic) => topic,
+        };
+        lost.insert(topic);
+        match overflow(topic) {
+            Overflow::Coalesce => self.coalesced += 1,
+            Overflow::DropOldest => self.oldest += 1,
+            Overflow::DropNewest => self.newest += 1,
+            Overflow::Disconnect if !self.ends => self.newest += 1,
+            other => panic!("{other:?} loses nothing: the connection ends"),
+        }
+    }
+}
+
+/// The topic a gap mark is about.
+fn mark_of(text: &str) -> Option<&str> {
+    let topic = text.strip_prefix(r#"{"topic":""#)?;
+    topic.strip_suffix(r#"","event":"end","data":{"reqId":0,"truncated":true}}"#)
+}
+
+/// The text messages in a stream of server frames, batch frames taken apart. The close frame
+/// has to be the last.
+pub(crate) fn decode(mut bytes: Vec<u8>) -> Vec<String> {
+    let mut decoder = Decoder::new(Role::Client);
+    let limits = DecodeLimits { message_bytes_max: 1 << 24, ..DecodeLimits::default() };
+    let mut input = Input::new(&mut bytes);
+    let mut frames = Vec::new();
+    let mut closed = false;
+    while let Some(frame) = decoder.next(&mut input, &limits).expect("well-formed frames") {
+        assert!(!closed, "nothing follows a close frame");
+        match frame {
+            Frame::Text(text) => match text.strip_prefix(r#"{"type":"batch","events":"#) {
+                Some(events) => {
+                    let events = events.strip_suffix('}').expect("a batch");
+                    let events = RawJsonRef::parse(events.as_bytes()).expect("json");
+                    frames.extend(events.elements().map(|event| event.as_str().to_owned()));
+                }
+                None => frames.push(text.to_owned()),
+            },
+            Frame::Close { .. } => closed = true,
+            other => panic!("unexpected {other:?}"),
+        }
+    }
+    frames
+}
