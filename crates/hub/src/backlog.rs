@@ -213,6 +213,10 @@ impl Backlog {
             return Admitted::TooSlow;
         }
         for (topic, frames) in topics {
+            if topic.policy().volatile {
+                tally.dropped_volatile += u64::from(frames);
+                continue;
+            }
             let counter = match topic.policy().overflow {
                 Overflow::Coalesce => &mut tally.dropped_coalesced,
                 Overflow::DropOldest => &mut tally.dropped_oldest,

@@ -95,6 +95,14 @@ struct Entry {
     topic: TopicName,
     /// Decided without asking.
     refused: Option<&'static str>,
+    /// An unsubscribe came for which there was no room in line: it takes effect behind this.
+    leaves: bool,
+}
+
+impl Entry {
+    fn new(topic: TopicName) -> Self {
+        Self { topic, refused: None, leaves: false }
+    }
 }
 
 impl Gates {
@@ -127,6 +135,12 @@ impl Gates {
         None
     }
 
+    /// The newest unfinished request about a topic.
+    fn last_about(&mut self, topic: &str) -> Option<&mut Entry> {
+        let mut entries = self.ops.iter_mut().rev().flat_map(|op| op.entries.iter_mut().rev());
+        entries.find(|entry| &*entry.topic == topic)
+    }
+
     fn remove(&mut self, at: usize) -> Option<Op> {
         let op = self.ops.remove(at)?;
         self.topics -= op.entries.len();
@@ -147,7 +161,7 @@ impl Hub {
             }
             Ok(topic) => {
                 let kind = Kind::Server { token, hold };
-                self.enqueue(conn, kind, smallvec![Entry { topic, refused: None }], None);
+                self.enqueue(conn, kind, smallvec![Entry::new(topic)], None);
                 return;
             }
         };
@@ -199,7 +213,7 @@ impl Hub {
             Ok(_) if self.pending_full(conn, 1) => reason::RATE_LIMITED,
             Ok(topic) => {
                 let kind = Kind::Subscribe { batch: false };
-                self.enqueue(conn, kind, smallvec![Entry { topic, refused: None }], to);
+                self.enqueue(conn, kind, smallvec![Entry::new(topic)], to);
                 return;
             }
         };
@@ -217,7 +231,7 @@ impl Hub {
         for element in topics.elements().take(self.config.limits.batch_topics_max as usize) {
             let name = element.as_json_str();
             match name.and_then(|name| TopicName::parse_json(name, &rules).ok()) {
-                Some(topic) => entries.push(Entry { topic, refused: None }),
+                Some(topic) => entries.push(Entry::new(topic)),
                 None => {
                     let to = to.as_ref().map(|to| to.as_bytes());
                     self.deny(conn, element.as_bytes(), to, reason::INVALID_TOPIC);
@@ -245,11 +259,15 @@ impl Hub {
         // Reserved and impossible names were never subscribed by this client: not its business.
         let Ok(topic) = TopicName::parse_json(topic, &self.config.wire_rules) else { return };
         if self.pending_full(conn, 1) {
-            // No room to wait in line: drop what waits for this topic and leave now.
-            self.leave_now(conn, topic);
+            // No room to wait in line: follow what waits for this topic, or leave now.
+            let waiting = self.extra(conn).and_then(|extra| extra.gates.last_about(&topic));
+            match waiting {
+                Some(entry) => entry.leaves = true,
+                None => self.leave_now(conn, topic),
+            }
             return;
         }
-        self.enqueue(conn, Kind::Leave, smallvec![Entry { topic, refused: None }], None);
+        self.enqueue(conn, Kind::Leave, smallvec![Entry::new(topic)], None);
     }
 
     fn pending_full(&self, conn: Key, more: usize) -> bool {
@@ -371,6 +389,9 @@ impl Hub {
                 self.tally.denied += u64::from(verdict.is_err());
                 let result = verdict.map_err(Cow::into_owned);
                 self.events.push_back(Event::Subscribed { token, result });
+                if entry.leaves {
+                    self.leave_now(conn, entry.topic.clone());
+                }
             }
             Kind::Subscribe { .. } => {
                 let to = op.reference.as_deref();
@@ -380,6 +401,9 @@ impl Hub {
                         None => verdicts.next().unwrap_or(Verdict::FAILED),
                     };
                     self.conclude_one(conn, &entry.topic, to, verdict);
+                    if entry.leaves {
+                        self.leave_now(conn, entry.topic);
+                    }
                 }
             }
         }

@@ -112,6 +112,8 @@ impl Belief {
         }
         let kind = if volatile { Kind::Volatile(topic) } else { Kind::Event(topic) };
         match self.held.get_mut(topic) {
+            // Once held back, an event is like all others of its topic.
+            Some(held) if topic != VOLATILE => held.push((Kind::Event(topic), text.to_owned())),
             Some(held) => held.push((kind, text.to_owned())),
             None => self.expect(kind, text.to_owned()),
         }

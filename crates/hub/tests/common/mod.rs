@@ -280,6 +280,7 @@ impl Rig {
     }
 
     fn forget(&mut self, key: Key, whole: bool) {
+        self.take_events();
         let summary = self.hub.close(key).expect("it was open");
         assert!(self.hub.close(key).is_none());
         self.keys.retain(|other| *other != key);

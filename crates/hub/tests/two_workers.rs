@@ -1,0 +1,366 @@
+//! Several hubs that share their topics, with every interleaving of publishing and delivering:
+//! all subscribers of a topic see the same events in the same order, wherever they live.
+
+use std::cell::RefCell;
+use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::sync::Arc;
+
+use millstream_core::{Key, Millis, RawJsonRef};
+use millstream_hub::{
+    BatchMember, Delivery, Hub, HubConfig, Inboxes, PolicyTable, PublishError, PublishOptions,
+    Publisher, Sink, Topics, Wrote,
+};
+use millstream_wire::{DecodeLimits, Decoder, Event as Frame, Input, Role};
+use proptest::prelude::*;
+
+const TOPICS: [&str; 3] = ["a", "b", "c"];
+/// Deliveries a worker may owe before publishes to it are refused.
+const OWED_MAX: usize = 4;
+
+/// Queues that a test empties when it likes.
+struct Queues(RefCell<Vec<VecDeque<Delivery>>>);
+
+impl Queues {
+    fn pop(&self, worker: usize) -> Option<Delivery> {
+        self.0.borrow_mut()[worker].pop_front()
+    }
+
+    fn len(&self, worker: usize) -> usize {
+        self.0.borrow()[worker].len()
+    }
+}
+
+impl Inboxes for Queues {
+    fn push(&self, worker: u16, delivery: Delivery) {
+        self.0.borrow_mut()[usize::from(worker)].push_back(delivery);
+    }
+
+    fn is_empty(&self, worker: u16) -> bool {
+        self.len(usize::from(worker)) == 0
+    }
+
+    fn is_full(&self, worker: u16) -> bool {
+        self.len(usize::from(worker)) >= OWED_MAX
+    }
+}
+
+#[derive(Default)]
+struct Wires(HashMap<Key, Vec<u8>>);
+
+impl Sink for Wires {
+    fn send(&mut self, conn: Key, bytes: &[u8]) -> Wrote {
+        self.0.entry(conn).or_default().extend_from_slice(bytes);
+        Wrote::Bytes(bytes.len())
+    }
+}
+
+struct Reader {
+    worker: usize,
+    key: Key,
+    /// Per topic held: what it had to see since it subscribed. Everybody stays once in.
+    due: BTreeMap<&'static str, Vec<String>>,
+}
+
+struct Cluster {
+    topics: Arc<Topics>,
+    queues: Queues,
+    hubs: Vec<(Hub, Wires)>,
+    readers: Vec<Reader>,
+    heads: BTreeMap<&'static str, u64>,
+    counter: u64,
+}
+
+#[derive(Clone, Debug)]
+enum Step {
+    /// `None` publishes from outside of all workers.
+    Batch { from: Option<usize>, members: Vec<(usize, Option<u8>)> },
+    Deliver { worker: usize },
+    Flush { worker: usize },
+    Join { reader: usize, topic: usize },
+    Publish { from: Option<usize>, topic: usize, numbered: bool },
+}
+
+impl Cluster {
+    fn new(workers: usize) -> Self {
+        let count = u16::try_from(workers).unwrap();
+        let topics =
+            Arc::new(Topics::new(count, 1, 1_000, PolicyTable::default(), Arc::default()));
+        let config = Arc::new(HubConfig::default());
+        let mut hubs = Vec::new();
+        let mut readers = Vec::new();
+        for worker in 0..workers {
+            let number = u16::try_from(worker).unwrap();
+            let mut hub = Hub::new(number, Arc::clone(&config), Arc::clone(&topics));
+            for nth in 0..3 {
+                let key = hub.open(None, Millis::ZERO).unwrap();
+                if nth == 2 {
+                    let hello = r#"{"type":"hello","caps":["batch"]}"#;
+                    let _ = hub.receive(key, hello);
+                }
+                readers.push(Reader { worker, key, due: BTreeMap::new() });
+            }
+            hubs.push((hub, Wires::default()));
+        }
+        let queues = Queues(RefCell::new(vec![VecDeque::new(); workers]));
+        let heads = TOPICS
+            .map(|topic| {
+                topics.open(topic, Millis::ZERO).unwrap();
+                (topic, topics.head(topic).unwrap())
+            })
+            .into();
+        Self { topics, queues, hubs, readers, heads, counter: 0 }
+    }
+
+    fn step(&mut self, step: &Step) {
+        match step {
+            Step::Batch { from, members } => self.publish_batched(*from, members),
+            Step::Deliver { worker } => {
+                let worker = worker % self.hubs.len();
+                if let Some(delivery) = self.queues.pop(worker) {
+                    self.hubs[worker].0.deliver(&delivery);
+                }
+            }
+            Step::Flush { worker } => {
+                let worker = worker % self.hubs.len();
+                let (hub, wires) = &mut self.hubs[worker];
+                hub.flush(wires);
+            }
+            Step::Join { reader, topic } => self.join(*reader, TOPICS[topic % TOPICS.len()]),
+            Step::Publish { from, topic, numbered } => {
+                self.publish(*from, TOPICS[topic % TOPICS.len()], *numbered);
+            }
+        }
+    }
+
+    /// Joins while nothing is on its way to that worker, so that it is clear what is due.
+    fn join(&mut self, reader: usize, topic: &'static str) {
+        let at = reader % self.readers.len();
+        let worker = self.readers[at].worker;
+        self.drain(worker);
+        let reader = &mut self.readers[at];
+        assert!(self.hubs[worker].0.subscribe_unchecked(reader.key, topic));
+        reader.due.entry(topic).or_default();
+    }
+
+    fn drain(&mut self, worker: usize) {
+        while let Some(delivery) = self.queues.pop(worker) {
+            self.hubs[worker].0.deliver(&delivery);
+        }
+    }
+
+    /// Whether a worker that would get it owes too much.
+    fn is_busy(&self, topics: &[&str]) -> bool {
+        self.readers.iter().any(|reader| {
+            topics.iter().any(|topic| reader.due.contains_key(topic))
+                && self.queues.is_full(u16::try_from(reader.worker).unwrap())
+        })
+    }
+
+    fn expect(&mut self, topic: &'static str, data: &str, seq: Option<u64>) {
+        if let Some(seq) = seq {
+            let head = self.heads.get_mut(topic).unwrap();
+            *head += 1;
+            assert_eq!(seq, *head, "without holes, from whatever thread");
+        }
+        let seq = seq.map_or_else(String::new, |seq| format!(",\"seq\":{seq}"));
+        let text = format!(r#"{{"topic":"{topic}","event":"e","data":{data}{seq}}}"#);
+        for reader in &mut self.readers {
+            if let Some(due) = reader.due.get_mut(topic) {
+                due.push(text.clone());
+            }
+        }
+    }
+
+    fn publish(&mut self, from: Option<usize>, topic: &'static str, numbered: bool) {
+        self.counter += 1;
+        let data = self.counter.to_string();
+        let json = RawJsonRef::parse(data.as_bytes()).unwrap();
+        let busy = self.is_busy(&[topic]);
+        let from = from.map(|from| from % self.hubs.len());
+        let publisher =
+            Publisher { topics: &self.topics, inboxes: &self.queues, now: Millis::ZERO };
+        let hub = from.map(|from| &mut self.hubs[from].0);
+        let options = PublishOptions { numbered, ..PublishOptions::default() };
+        let result = publisher.publish(hub, topic, "e", json, options);
+        match result {
+            Err(error) => {
+                assert_eq!(error, PublishError::Busy);
+                assert!(busy);
+                assert_eq!(self.topics.head(topic), Some(self.heads[topic]), "not numbered");
+            }
+            Ok(published) => {
+                assert!(!busy);
+                assert_eq!(published.delivered, self.topics.subscribers(topic) > 0);
+                self.expect(topic, &data, published.seq);
+                if published.queued {
+                    self.drain(from.expect("only workers have an inbox"));
+                }
+            }
+        }
+    }
+
+    fn publish_batched(&mut self, from: Option<usize>, picked: &[(usize, Option<u8>)]) {
+        let drafts: Vec<(&'static str, Option<String>, String)> = picked
+            .iter()
+            .map(|(topic, key)| {
+                self.counter += 1;
+                let key = key.map(|key| key.to_string());
+                (TOPICS[topic % TOPICS.len()], key, self.counter.to_string())
+            })
+            .collect();
+        let members: Vec<BatchMember<'_>> = drafts
+            .iter()
+            .map(|(topic, key, data)| BatchMember {
+                topic,
+                event: "e",
+                data: RawJsonRef::parse(data.as_bytes()).unwrap(),
+                coalesce_key: key.as_deref(),
+                numbered: true,
+            })
+            .collect();
+        let named: Vec<&str> = drafts.iter().map(|(topic, ..)| *topic).collect();
+        let busy = self.is_busy(&named);
+        let from = from.map(|from| from % self.hubs.len());
+        let publisher =
+            Publisher { topics: &self.topics, inboxes: &self.queues, now: Millis::ZERO };
+        let hub = from.map(|from| &mut self.hubs[from].0);
+        match publisher.publish_batched(hub, &members, 100) {
+            Err(error) => {
+                assert_eq!(error, PublishError::Busy);
+                assert!(busy);
+                for (topic, head) in &self.heads {
+                    assert_eq!(self.topics.head(topic), Some(*head), "none was numbered");
+                }
+            }
+            Ok(results) => {
+                assert!(!busy);
+                for ((topic, key, data), result) in drafts.iter().zip(&results) {
+                    assert!(key.is_some() || result.seq.is_some());
+                    if result.seq.is_some() {
+                        self.expect(topic, data, result.seq);
+                    }
+                }
+                if results.iter().any(|result| result.queued) {
+                    self.drain(from.expect("only workers have an inbox"));
+                }
+            }
+        }
+    }
+
+    fn finish(mut self) {
+        for worker in 0..self.hubs.len() {
+            self.drain(worker);
+            let (hub, wires) = &mut self.hubs[worker];
+            hub.flush(wires);
+        }
+        for reader in &self.readers {
+            let received = self.hubs[reader.worker].1.0.remove(&reader.key).unwrap_or_default();
+            let frames = decode(received);
+            let mut total = 0;
+            for (topic, due) in &reader.due {
+                let prefix = format!(r#"{{"topic":"{topic}","#);
+                let got: Vec<&String> =
+                    frames.iter().filter(|frame| frame.starts_with(&prefix)).collect();
+                assert!(got.iter().copied().eq(due), "{topic}: {got:#?} instead of {due:#?}");
+                total += got.len();
+            }
+            assert_eq!(total, frames.len(), "and nothing else");
+        }
+    }
+}
+
+fn decode(mut bytes: Vec<u8>) -> Vec<String> {
+    let mut decoder = Decoder::new(Role::Client);
+    let limits = DecodeLimits { message_bytes_max: 1 << 24, ..DecodeLimits::default() };
+    let mut input = Input::new(&mut bytes);
+    let mut frames = Vec::new();
+    while let Some(frame) = decoder.next(&mut input, &limits).unwrap() {
+        let Frame::Text(text) = frame else { panic!("{frame:?}") };
+        match text.strip_prefix(r#"{"type":"batch","events":"#) {
+            Some(events) => {
+                let events = RawJsonRef::parse(&events.as_bytes()[..events.len() - 1]).unwrap();
+                frames.extend(events.elements().map(|event| event.as_str().to_owned()));
+            }
+            None => frames.push(text.to_owned()),
+        }
+    }
+    frames
+}
+
+fn steps() -> impl Strategy<Value = Vec<Step>> {
+    let from = || proptest::option::of(0..3_usize);
+    let member = (0..3_usize, proptest::option::of(0..2_u8));
+    let step = prop_oneof![
+        4 => (from(), 0..3_usize, any::<bool>())
+            .prop_map(|(from, topic, numbered)| Step::Publish { from, topic, numbered }),
+        2 => (from(), proptest::collection::vec(member, 1..5))
+            .prop_map(|(from, members)| Step::Batch { from, members }),
+        3 => (0..3_usize).prop_map(|worker| Step::Deliver { worker }),
+        1 => (0..3_usize).prop_map(|worker| Step::Flush { worker }),
+        2 => (0..9_usize, 0..3_usize).prop_map(|(reader, topic)| Step::Join { reader, topic }),
+    ];
+    proptest::collection::vec(step, 0..80)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 1_000, ..ProptestConfig::default() })]
+
+    #[test]
+    fn all_subscribers_on_all_workers_see_the_same(workers in 2..4_usize, steps in steps()) {
+        let mut cluster = Cluster::new(workers);
+        for step in &steps {
+            cluster.step(step);
+        }
+        cluster.finish();
+    }
+}
+
+/// The order of a topic holds with real threads as well.
+#[test]
+fn numbers_of_many_threads_have_no_holes() {
+    const THREADS: u64 = 4;
+    const EACH: u64 = 2_000;
+
+    struct Log(std::sync::Mutex<Vec<Delivery>>);
+
+    impl Inboxes for Log {
+        fn push(&self, _: u16, delivery: Delivery) {
+            self.0.lock().unwrap().push(delivery);
+        }
+
+        fn is_empty(&self, _: u16) -> bool {
+            false
+        }
+
+        fn is_full(&self, _: u16) -> bool {
+            false
+        }
+    }
+
+    let topics = Arc::new(Topics::new(1, 1, 100, PolicyTable::default(), Arc::default()));
+    let mut hub = Hub::new(0, Arc::default(), Arc::clone(&topics));
+    let key = hub.open(None, Millis::ZERO).unwrap();
+    assert!(hub.subscribe_unchecked(key, "a"));
+    let first = topics.head("a").unwrap();
+    let log = Log(std::sync::Mutex::default());
+    std::thread::scope(|scope| {
+        for _ in 0..THREADS {
+            scope.spawn(|| {
+                let publisher = Publisher { topics: &topics, inboxes: &log, now: Millis::ZERO };
+                let data = RawJsonRef::parse(b"1").unwrap();
+                for _ in 0..EACH {
+                    publisher.publish(None, "a", "e", data, PublishOptions::default()).unwrap();
+                }
+            });
+        }
+    });
+    for delivery in log.0.into_inner().unwrap() {
+        hub.deliver(&delivery);
+    }
+    let mut wires = Wires::default();
+    hub.flush(&mut wires);
+    let frames = decode(wires.0.remove(&key).unwrap());
+    let due = (1..=THREADS * EACH)
+        .map(|n| format!(r#"{{"topic":"a","event":"e","data":1,"seq":{}}}"#, first + n));
+    assert!(frames.into_iter().eq(due));
+}
