@@ -126,7 +126,8 @@ impl Hub {
         let before = backlog.bytes();
         let outcome = loop {
             if backlog.is_empty() {
-                if !state.closing {
+                // Events of this turn may still come before a close frame: not after a silent gap.
+                if !state.closed {
                     backlog.push_gap_marks(&mut self.tally);
                 }
                 if backlog.is_empty() {
@@ -261,6 +262,7 @@ impl Hub {
         };
         conn.turn = NO_TURN;
         conn.mixed = false;
+        conn.closed = conn.closing;
         gather(conn, turn, dirty, &self.local, &mut parts);
         if !conn.dead && !parts.is_empty() {
             let mut output = Output {

@@ -201,6 +201,8 @@ pub(crate) struct Conn {
     pub(crate) batch: bool,
     /// A close frame was queued: nothing may follow it.
     pub(crate) closing: bool,
+    /// That close frame has been given to the socket or to the backlog.
+    pub(crate) closed: bool,
     /// The socket failed; the host will close it.
     pub(crate) dead: bool,
     pub(crate) opened_at: Millis,
@@ -322,6 +324,7 @@ impl Hub {
             mixed: false,
             batch: false,
             closing: false,
+            closed: false,
             dead: false,
             opened_at: now,
             messages_in: 0,

@@ -386,6 +386,7 @@ impl Handle {
                 total.fetch_add(keys.len(), Ordering::Relaxed);
                 for key in keys {
                     work(core, key);
+                    core.after_publish(false);
                 }
                 let _ = done.send(());
             })));

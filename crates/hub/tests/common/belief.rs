@@ -250,7 +250,7 @@ impl Missed {
             };
             if let Kind::Event(topic) | Kind::Volatile(topic) = kind {
                 let told = marked.remove(topic);
-                assert!(told || !lost.remove(topic), "{frame} hides a gap\n{frames:#?}");
+                assert!(told || !lost.remove(topic), "{frame} hides a gap\n{frames:#?}\n{expected:#?}");
                 lost.remove(topic);
             }
         }

@@ -59,6 +59,8 @@ pub(crate) struct Link {
     /// The last time something was written that a browser's script can see.
     pub(crate) spoken_at: u32,
     pub(crate) pinged: bool,
+    /// The peer broke the protocol or said that it ends: what it sends is read and ignored.
+    pub(crate) deaf: bool,
     pub(crate) state: State,
 }
 
@@ -202,9 +204,14 @@ impl Core {
             heard_at: second,
             spoken_at: second,
             pinged: false,
+            deaf: false,
             state: State::Open,
         });
         self.with_hook(key, "open", |hooks, cx| hooks.open(cx));
+        if self.shared.is_draining() {
+            // Too late for the plan.
+            self.say_close(key, 1001, "server shutting down");
+        }
         if !early.is_empty() {
             let mut early = Vec::from(early);
             self.feed(key, &mut early);
@@ -308,9 +315,18 @@ impl Core {
         while let Some(task) = inbox.pop() {
             match task {
                 Task::Deliver(delivery) => self.hub.deliver(&delivery),
-                Task::Output(work) => work(self),
+                Task::Output(work) => self.run_task(work),
                 other => self.postponed.push_back(other),
             }
+        }
+    }
+
+    /// Runs what another thread sent. Filters of the application are in there, so panics are, too.
+    pub(crate) fn run_task(&mut self, work: Box<dyn FnOnce(&mut Self) + Send>) {
+        let run = std::panic::AssertUnwindSafe(|| work(self));
+        if std::panic::catch_unwind(run).is_err() {
+            self.shared.hook_panics.fetch_add(1, Ordering::Relaxed);
+            tracing::error!("a task of the application panicked; the worker goes on");
         }
     }
 

@@ -85,7 +85,7 @@ impl Inbox {
             self.bytes.fetch_add(delivery.len(), Ordering::Relaxed);
         }
         self.queue.push(task);
-        if !self.woken.swap(true, Ordering::AcqRel)
+        if !self.woken.swap(true, Ordering::SeqCst)
             && let Err(error) = self.waker.wake()
         {
             tracing::error!(%error, "a worker could not be woken");
@@ -104,7 +104,9 @@ impl Inbox {
 
     /// Makes the next push wake the worker again.
     pub(crate) fn rearm(&self) {
-        self.woken.store(false, Ordering::Release);
+        // In the one order of all such operations: a task that is pushed before this is seen by
+        // the pops behind it, one that is pushed after it wakes the worker.
+        self.woken.swap(false, Ordering::SeqCst);
     }
 
     pub(crate) fn is_empty(&self) -> bool {

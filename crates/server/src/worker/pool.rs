@@ -90,6 +90,10 @@ impl Shared {
         uuid::Uuid::new_v4().into_bytes()
     }
 
+    pub(crate) fn is_draining(&self) -> bool {
+        self.draining.load(Ordering::Acquire)
+    }
+
     pub(crate) fn connections(&self) -> usize {
         self.inboxes.0.iter().map(|inbox| inbox.connections.load(Ordering::Relaxed)).sum()
     }
@@ -187,13 +191,23 @@ pub(crate) fn start(
                 sweep_at: 0,
                 sweep_due: Millis::ZERO,
             };
+            // Dropped by a panic as well: the server is not ready without all its workers.
+            let _running = Running(shared);
             turn::run(core, poll);
-            shared.running.fetch_sub(1, Ordering::AcqRel);
         })?;
         threads.push(thread);
     }
     watch_pressure(&shared);
     Ok(Arc::new(Pool { shared, threads: Mutex::new(threads) }))
+}
+
+/// Says that a worker has ended, however it did.
+struct Running(Arc<Shared>);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.0.running.fetch_sub(1, Ordering::AcqRel);
+    }
 }
 
 /// Samples the pressure for as long as the server lives.
@@ -263,7 +277,7 @@ impl Gateway for Pool {
     }
 
     fn is_draining(&self) -> bool {
-        self.shared.draining.load(Ordering::Acquire)
+        self.shared.is_draining()
     }
 
     fn drain(&self) {

@@ -59,14 +59,14 @@ impl Io {
     pub(crate) fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         match self {
             Self::Plain(stream) => retry(|| stream.write(bytes)),
-            Self::Tls(tls) => tls.write(|session| session.writer().write(bytes)),
+            Self::Tls(tls) => tls.write([bytes]),
         }
     }
 
     pub(crate) fn write_vectored(&mut self, parts: &[IoSlice<'_>]) -> io::Result<usize> {
         match self {
             Self::Plain(stream) => retry(|| stream.write_vectored(parts)),
-            Self::Tls(tls) => tls.write(|session| session.writer().write_vectored(parts)),
+            Self::Tls(tls) => tls.write(parts.iter().map(|part| &**part)),
         }
     }
 
@@ -109,11 +109,20 @@ impl Tls {
         }
     }
 
-    fn write(
-        &mut self,
-        put: impl FnOnce(&mut ServerConnection) -> io::Result<usize>,
-    ) -> io::Result<usize> {
-        let taken = put(&mut self.session)?;
+    /// Takes bytes until the socket is full: only then will it say when it can take more.
+    fn write<'a>(&mut self, parts: impl IntoIterator<Item = &'a [u8]>) -> io::Result<usize> {
+        let mut taken = 0;
+        'parts: for part in parts {
+            let mut rest = part;
+            while !rest.is_empty() {
+                let count = self.session.writer().write(rest)?;
+                taken += count;
+                rest = rest.get(count..).unwrap_or_default();
+                if !rest.is_empty() && !self.flush()? {
+                    break 'parts;
+                }
+            }
+        }
         self.flush()?;
         if taken == 0 { Err(io::ErrorKind::WouldBlock.into()) } else { Ok(taken) }
     }

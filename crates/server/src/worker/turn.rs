@@ -62,12 +62,12 @@ pub(crate) fn run(mut core: Core, mut poll: Poll) {
             }
         }
         for key in mem::take(&mut core.unfinished) {
-            core.readable(key, &mut buffer, false);
+            // To the very end: the event that said that there is one may be long past.
+            core.readable(key, &mut buffer, true);
         }
         core.take_tasks(inbox);
         core.keep_time();
-        core.flush();
-        core.end_all();
+        core.finish_turn();
         core.report(began);
     }
     core.shut_down();
@@ -125,7 +125,7 @@ impl Core {
     /// Decodes and handles the messages in `bytes`.
     pub(crate) fn feed(&mut self, key: Key, bytes: &mut [u8]) {
         let second = self.links.second;
-        let Some(link) = self.links.of(key) else { return };
+        let Some(link) = self.links.of(key).filter(|link| !link.deaf) else { return };
         link.heard_at = second;
         link.pinged = false;
         let limits = DecodeLimits {
@@ -143,6 +143,9 @@ impl Core {
                 }
                 Ok(None) => break,
                 Err(violation) => {
+                    if let Some(link) = self.links.of(key) {
+                        link.deaf = true;
+                    }
                     self.shared.violations.fetch_add(1, Ordering::Relaxed);
                     self.say_close(key, violation.close_code(), &violation.to_string());
                     return;
@@ -185,6 +188,8 @@ impl Core {
             Frame::Ping(payload) => self.hub.pong(key, payload),
             Frame::Pong(_) => {}
         }
+        // Hooks may have ended subscriptions.
+        self.pump();
         if self.hub.wants_flush() {
             self.flush();
         }
@@ -194,6 +199,7 @@ impl Core {
     /// The peer's close frame: answers it, or takes it as the answer to ours.
     fn closed_by_peer(&mut self, key: Key, code: Option<u16>, reason: &str) {
         let Some(link) = self.links.of(key) else { return };
+        link.deaf = true;
         let ending = match &link.state {
             State::Closing { ending, .. } => ending.clone(),
             State::Open => Ending::new(code.unwrap_or(1005), reason),
@@ -215,7 +221,7 @@ impl Core {
                     let spread = self.shared.settings.drain_spread;
                     self.drain = Some(DrainPlan::new(keys, self.now, spread));
                 }
-                Task::Output(work) | Task::Run(work) => work(self),
+                Task::Output(work) | Task::Run(work) => self.run_task(work),
                 Task::Resumed(key) => self.hub.resumed(key),
                 Task::Settle(ticket, verdicts) => {
                     self.hub.settle(ticket, verdicts);
@@ -290,19 +296,27 @@ impl Core {
         }
     }
 
-    /// Ends the connections that are over, after their last output was written.
-    fn end_all(&mut self) {
-        while let Some((key, ending)) = self.ending.pop() {
-            self.end(key, &ending);
-        }
-        // Close hooks may have produced output for others.
-        if self.hub.has_output() {
+    /// Writes the turn's output and ends the connections that are over, in this order and until
+    /// neither leads to more: writing finds readers that are too slow, close hooks publish.
+    fn finish_turn(&mut self) {
+        loop {
             self.flush();
+            self.pump();
+            if self.ending.is_empty() && !self.hub.has_output() {
+                return;
+            }
+            for (key, ending) in mem::take(&mut self.ending) {
+                self.end(key, &ending);
+            }
         }
     }
 
     fn report(&self, began: Instant) {
         let took = began.elapsed();
+        if let Some(gauges) = self.shared.gauges.get(usize::from(self.hub.worker())) {
+            gauges.subscriptions.store(self.hub.subscriptions(), Ordering::Relaxed);
+            gauges.backlog_bytes.store(self.hub.backlog_bytes(), Ordering::Relaxed);
+        }
         self.shared.turns.observe(took);
         if took > SLOW_TURN {
             self.shared.slow_turns.fetch_add(1, Ordering::Relaxed);

@@ -2,6 +2,8 @@
 
 #![allow(dead_code, reason = "each test binary uses its part")]
 
+pub(crate) mod ws;
+
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -135,4 +137,20 @@ pub(crate) fn upgrade(target: &str, more: &str) -> String {
         "GET {target} HTTP/1.1\n{host}Upgrade: websocket\nConnection: Upgrade\n\
          Sec-WebSocket-Key: {KEY}\nSec-WebSocket-Version: 13\n{more}"
     )
+}
+
+/// Waits until something holds.
+pub(crate) async fn until(mut holds: impl AsyncFnMut() -> bool) {
+    let deadline = tokio::time::Instant::now() + PATIENCE;
+    while !holds().await {
+        assert!(tokio::time::Instant::now() < deadline, "it never happened");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+}
+
+/// The value of a metric without labels.
+pub(crate) async fn metric(address: SocketAddr, name: &str) -> u64 {
+    let reply = ask(address, "GET /metrics HTTP/1.1\nHost: localhost").await;
+    let line = reply.body.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+    line.unwrap_or_else(|| panic!("no {name} in {}", reply.body)).parse().expect("number")
 }
