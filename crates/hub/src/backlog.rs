@@ -115,7 +115,10 @@ impl Backlog {
         bounds: Bounds,
         tally: &mut Tally,
     ) -> Admitted {
-        let room = Room { bytes: bytes.len(), bounds };
+        let room = Room {
+            bytes: bytes.len(),
+            bounds,
+        };
         if !self.make_room(topic, room, tally) {
             return self.refuse([(topic, frames)], tally);
         }
@@ -134,8 +137,14 @@ impl Backlog {
         bounds: Bounds,
         tally: &mut Tally,
     ) -> Admitted {
-        let room = Room { bytes: bytes.len(), bounds };
-        if !topics.iter().any(|(topic, _)| self.make_room(topic, room, tally)) {
+        let room = Room {
+            bytes: bytes.len(),
+            bounds,
+        };
+        if !topics
+            .iter()
+            .any(|(topic, _)| self.make_room(topic, room, tally))
+        {
             return self.refuse(topics.iter().map(|(topic, frames)| (topic, *frames)), tally);
         }
         let mut sum = 0;
@@ -153,7 +162,9 @@ impl Backlog {
     pub(crate) fn push_gap_marks(&mut self, tally: &mut Tally) {
         let mut bytes = 0;
         while bytes < GAP_MARKS_BYTES {
-            let Some((id, topic)) = self.gaps.pop_first() else { break };
+            let Some((id, topic)) = self.gaps.pop_first() else {
+                break;
+            };
             let mark = gap_mark(&topic);
             bytes += mark.len();
             self.push(mark, 0, What::Mark(id));
@@ -165,7 +176,9 @@ impl Backlog {
     pub(crate) fn sent(&mut self, mut count: usize) {
         self.bytes = self.bytes.saturating_sub(count);
         while count > 0 {
-            let Some(front) = self.queue.front_mut() else { break };
+            let Some(front) = self.queue.front_mut() else {
+                break;
+            };
             if front.bytes.len() > count {
                 front.bytes.advance(count);
                 // Part of it is on the wire now: it has to go out whole.
@@ -193,7 +206,9 @@ impl Backlog {
             }
             Overflow::DropOldest => {
                 while !self.has_room(room) {
-                    let Some(lost) = self.remove_oldest(topic, room.bounds, tally) else { break };
+                    let Some(lost) = self.remove_oldest(topic, room.bounds, tally) else {
+                        break;
+                    };
                     tally.dropped_oldest += u64::from(lost);
                 }
             }
@@ -230,7 +245,11 @@ impl Backlog {
 
     fn push(&mut self, bytes: Bytes, frames: u32, what: What) {
         self.bytes += bytes.len();
-        self.queue.push_back(Piece { bytes, frames, what });
+        self.queue.push_back(Piece {
+            bytes,
+            frames,
+            what,
+        });
     }
 
     /// Removes the oldest waiting run of a topic and leaves a gap mark in its place; gives the
@@ -252,7 +271,11 @@ impl Backlog {
             self.queue.remove(at);
         } else if self.bytes + mark.len() <= bounds.bytes + bounds.control_bytes {
             self.bytes += mark.len();
-            let mark = Piece { bytes: mark, frames: 0, what: What::Mark(id) };
+            let mark = Piece {
+                bytes: mark,
+                frames: 0,
+                what: What::Mark(id),
+            };
             *self.queue.get_mut(at)? = mark;
             tally.gap_marks += 1;
         } else {
@@ -263,7 +286,9 @@ impl Backlog {
     }
 
     fn note_gap(&mut self, topic: &Arc<Topic>) {
-        self.gaps.entry(topic.id()).or_insert_with(|| Arc::clone(topic));
+        self.gaps
+            .entry(topic.id())
+            .or_insert_with(|| Arc::clone(topic));
     }
 
     /// Tells the client of a topic's gap before anything newer of that topic.

@@ -79,24 +79,38 @@ impl Hub {
             Some(_) => None,
         };
         if let Some(refused) = refused {
-            self.events.push_back(Event::Replied { token, result: Err(refused) });
+            self.events.push_back(Event::Replied {
+                token,
+                result: Err(refused),
+            });
             return;
         }
         let timeout = if timeout.is_zero() { default } else { timeout };
-        let timer = Timer::Request { conn, reference: token };
+        let timer = Timer::Request {
+            conn,
+            reference: token,
+        };
         let timer = self.timers.insert(now.saturating_add(timeout), timer);
         if let Some(extra) = self.extra_or_new(conn) {
             extra.requests.waiting.insert(token, timer);
         }
         self.tally.requests += 1;
-        self.control(conn, |out| millstream_wire::encode_request(out, token, event, data));
+        self.control(conn, |out| {
+            millstream_wire::encode_request(out, token, event, data)
+        });
     }
 
     pub(crate) fn handle_reply(&mut self, conn: Key, to: Ref<'_>, outcome: ReplyOutcome<'_>) {
         // A text never matches a number: our refs are numbers.
-        let Some(reference) = to.as_u64_exact() else { return };
-        let waiting = self.extra(conn).and_then(|extra| extra.requests.take(reference));
-        let Some((token, timer)) = waiting else { return };
+        let Some(reference) = to.as_u64_exact() else {
+            return;
+        };
+        let waiting = self
+            .extra(conn)
+            .and_then(|extra| extra.requests.take(reference));
+        let Some((token, timer)) = waiting else {
+            return;
+        };
         self.timers.cancel(timer);
         let result = match outcome {
             ReplyOutcome::Ok(data) => Ok(data.map_or(RawJson::NULL, |data| data.to_owned())),

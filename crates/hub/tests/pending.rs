@@ -5,9 +5,16 @@ use millstream_hub::{Event, Hub, HubConfig, Limits, Pattern, Receipt, Verdict};
 
 #[test]
 fn an_unsubscribe_that_finds_no_room_still_follows_its_subscribe() {
-    let limits = Limits { pending_topics_max: 1, ..Limits::default() };
+    let limits = Limits {
+        pending_topics_max: 1,
+        ..Limits::default()
+    };
     let open_topics = vec![Pattern::new("*")];
-    let mut hub = Hub::single(HubConfig { limits, open_topics, ..HubConfig::default() });
+    let mut hub = Hub::single(HubConfig {
+        limits,
+        open_topics,
+        ..HubConfig::default()
+    });
     let conn = hub.open(None, Millis::ZERO).unwrap();
     for text in [
         r#"{"type":"subscribe","topic":"a","ref":1}"#,
@@ -16,11 +23,11 @@ fn an_unsubscribe_that_finds_no_room_still_follows_its_subscribe() {
     ] {
         assert_eq!(hub.receive(conn, text), Receipt::Control);
     }
-    let Some(Event::Ask { ticket, .. }) = hub.poll_event() else { panic!("a question") };
-    // Nothing waits for this topic, so its unsubscribe is not held up.
-    let left = |event: Option<Event>, name: &str| {
-        matches!(event, Some(Event::Unsubscribed { topic, .. }) if &*topic == name)
+    let Some(Event::Ask { ticket, .. }) = hub.poll_event() else {
+        panic!("a question")
     };
+    // Nothing waits for this topic, so its unsubscribe is not held up.
+    let left = |event: Option<Event>, name: &str| matches!(event, Some(Event::Unsubscribed { topic, .. }) if &*topic == name);
     assert!(left(hub.poll_event(), "b"));
     hub.settle(ticket, [Verdict::Allow]);
     assert!(left(hub.poll_event(), "a"));

@@ -73,18 +73,37 @@ struct Cluster {
 #[derive(Clone, Debug)]
 enum Step {
     /// `None` publishes from outside of all workers.
-    Batch { from: Option<usize>, members: Vec<(usize, Option<u8>)> },
-    Deliver { worker: usize },
-    Flush { worker: usize },
-    Join { reader: usize, topic: usize },
-    Publish { from: Option<usize>, topic: usize, numbered: bool },
+    Batch {
+        from: Option<usize>,
+        members: Vec<(usize, Option<u8>)>,
+    },
+    Deliver {
+        worker: usize,
+    },
+    Flush {
+        worker: usize,
+    },
+    Join {
+        reader: usize,
+        topic: usize,
+    },
+    Publish {
+        from: Option<usize>,
+        topic: usize,
+        numbered: bool,
+    },
 }
 
 impl Cluster {
     fn new(workers: usize) -> Self {
         let count = u16::try_from(workers).unwrap();
-        let topics =
-            Arc::new(Topics::new(count, 1, 1_000, PolicyTable::default(), Arc::default()));
+        let topics = Arc::new(Topics::new(
+            count,
+            1,
+            1_000,
+            PolicyTable::default(),
+            Arc::default(),
+        ));
         let config = Arc::new(HubConfig::default());
         let mut hubs = Vec::new();
         let mut readers = Vec::new();
@@ -97,7 +116,11 @@ impl Cluster {
                     let hello = r#"{"type":"hello","caps":["batch"]}"#;
                     let _ = hub.receive(key, hello);
                 }
-                readers.push(Reader { worker, key, due: BTreeMap::new() });
+                readers.push(Reader {
+                    worker,
+                    key,
+                    due: BTreeMap::new(),
+                });
             }
             hubs.push((hub, Wires::default()));
         }
@@ -108,7 +131,14 @@ impl Cluster {
                 (topic, topics.head(topic).unwrap())
             })
             .into();
-        Self { topics, queues, hubs, readers, heads, counter: 0 }
+        Self {
+            topics,
+            queues,
+            hubs,
+            readers,
+            heads,
+            counter: 0,
+        }
     }
 
     fn step(&mut self, step: &Step) {
@@ -126,7 +156,11 @@ impl Cluster {
                 hub.flush(wires);
             }
             Step::Join { reader, topic } => self.join(*reader, TOPICS[topic % TOPICS.len()]),
-            Step::Publish { from, topic, numbered } => {
+            Step::Publish {
+                from,
+                topic,
+                numbered,
+            } => {
                 self.publish(*from, TOPICS[topic % TOPICS.len()], *numbered);
             }
         }
@@ -177,16 +211,26 @@ impl Cluster {
         let json = RawJsonRef::parse(data.as_bytes()).unwrap();
         let busy = self.is_busy(&[topic]);
         let from = from.map(|from| from % self.hubs.len());
-        let publisher =
-            Publisher { topics: &self.topics, inboxes: &self.queues, now: Millis::ZERO };
+        let publisher = Publisher {
+            topics: &self.topics,
+            inboxes: &self.queues,
+            now: Millis::ZERO,
+        };
         let hub = from.map(|from| &mut self.hubs[from].0);
-        let options = PublishOptions { numbered, ..PublishOptions::default() };
+        let options = PublishOptions {
+            numbered,
+            ..PublishOptions::default()
+        };
         let result = publisher.publish(hub, topic, "e", json, options);
         match result {
             Err(error) => {
                 assert_eq!(error, PublishError::Busy);
                 assert!(busy);
-                assert_eq!(self.topics.head(topic), Some(self.heads[topic]), "not numbered");
+                assert_eq!(
+                    self.topics.head(topic),
+                    Some(self.heads[topic]),
+                    "not numbered"
+                );
             }
             Ok(published) => {
                 assert!(!busy);
@@ -221,8 +265,11 @@ impl Cluster {
         let named: Vec<&str> = drafts.iter().map(|(topic, ..)| *topic).collect();
         let busy = self.is_busy(&named);
         let from = from.map(|from| from % self.hubs.len());
-        let publisher =
-            Publisher { topics: &self.topics, inboxes: &self.queues, now: Millis::ZERO };
+        let publisher = Publisher {
+            topics: &self.topics,
+            inboxes: &self.queues,
+            now: Millis::ZERO,
+        };
         let hub = from.map(|from| &mut self.hubs[from].0);
         match publisher.publish_batched(hub, &members, 100) {
             Err(error) => {
@@ -254,14 +301,23 @@ impl Cluster {
             hub.flush(wires);
         }
         for reader in &self.readers {
-            let received = self.hubs[reader.worker].1.0.remove(&reader.key).unwrap_or_default();
+            let received = self.hubs[reader.worker]
+                .1
+                .0
+                .remove(&reader.key)
+                .unwrap_or_default();
             let frames = decode(received);
             let mut total = 0;
             for (topic, due) in &reader.due {
                 let prefix = format!(r#"{{"topic":"{topic}","#);
-                let got: Vec<&String> =
-                    frames.iter().filter(|frame| frame.starts_with(&prefix)).collect();
-                assert!(got.iter().copied().eq(due), "{topic}: {got:#?} instead of {due:#?}");
+                let got: Vec<&String> = frames
+                    .iter()
+                    .filter(|frame| frame.starts_with(&prefix))
+                    .collect();
+                assert!(
+                    got.iter().copied().eq(due),
+                    "{topic}: {got:#?} instead of {due:#?}"
+                );
                 total += got.len();
             }
             assert_eq!(total, frames.len(), "and nothing else");
@@ -271,11 +327,16 @@ impl Cluster {
 
 fn decode(mut bytes: Vec<u8>) -> Vec<String> {
     let mut decoder = Decoder::new(Role::Client);
-    let limits = DecodeLimits { message_bytes_max: 1 << 24, ..DecodeLimits::default() };
+    let limits = DecodeLimits {
+        message_bytes_max: 1 << 24,
+        ..DecodeLimits::default()
+    };
     let mut input = Input::new(&mut bytes);
     let mut frames = Vec::new();
     while let Some(frame) = decoder.next(&mut input, &limits).unwrap() {
-        let Frame::Text(text) = frame else { panic!("{frame:?}") };
+        let Frame::Text(text) = frame else {
+            panic!("{frame:?}")
+        };
         match text.strip_prefix(r#"{"type":"batch","events":"#) {
             Some(events) => {
                 let events = RawJsonRef::parse(&events.as_bytes()[..events.len() - 1]).unwrap();
@@ -337,7 +398,13 @@ fn numbers_of_many_threads_have_no_holes() {
         }
     }
 
-    let topics = Arc::new(Topics::new(1, 1, 100, PolicyTable::default(), Arc::default()));
+    let topics = Arc::new(Topics::new(
+        1,
+        1,
+        100,
+        PolicyTable::default(),
+        Arc::default(),
+    ));
     let mut hub = Hub::new(0, Arc::default(), Arc::clone(&topics));
     let key = hub.open(None, Millis::ZERO).unwrap();
     assert!(hub.subscribe_unchecked(key, "a"));
@@ -346,10 +413,16 @@ fn numbers_of_many_threads_have_no_holes() {
     std::thread::scope(|scope| {
         for _ in 0..THREADS {
             scope.spawn(|| {
-                let publisher = Publisher { topics: &topics, inboxes: &log, now: Millis::ZERO };
+                let publisher = Publisher {
+                    topics: &topics,
+                    inboxes: &log,
+                    now: Millis::ZERO,
+                };
                 let data = RawJsonRef::parse(b"1").unwrap();
                 for _ in 0..EACH {
-                    publisher.publish(None, "a", "e", data, PublishOptions::default()).unwrap();
+                    publisher
+                        .publish(None, "a", "e", data, PublishOptions::default())
+                        .unwrap();
                 }
             });
         }
@@ -360,7 +433,11 @@ fn numbers_of_many_threads_have_no_holes() {
     let mut wires = Wires::default();
     hub.flush(&mut wires);
     let frames = decode(wires.0.remove(&key).unwrap());
-    let due = (1..=THREADS * EACH)
-        .map(|n| format!(r#"{{"topic":"a","event":"e","data":1,"seq":{}}}"#, first + n));
+    let due = (1..=THREADS * EACH).map(|n| {
+        format!(
+            r#"{{"topic":"a","event":"e","data":1,"seq":{}}}"#,
+            first + n
+        )
+    });
     assert!(frames.into_iter().eq(due));
 }

@@ -38,13 +38,18 @@ impl Hooks for Echo {
 
 /// Comes with everything in one packet, and goes in one of four ways.
 async fn visit(address: std::net::SocketAddr, how: usize) {
-    let Ok(mut stream) = TcpStream::connect(address).await else { return };
+    let Ok(mut stream) = TcpStream::connect(address).await else {
+        return;
+    };
     if how == 3 {
         stream.set_zero_linger().expect("linger"); // a reset instead of an orderly end
     }
     let head = upgrade("/ws", "Origin: http://localhost").replace('\n', "\r\n") + "\r\n\r\n";
     let mut bytes = head.into_bytes();
-    bytes.extend(frame(TEXT, br#"{"type":"subscribe","topic":"storm","ref":1}"#));
+    bytes.extend(frame(
+        TEXT,
+        br#"{"type":"subscribe","topic":"storm","ref":1}"#,
+    ));
     if how == 1 {
         bytes.extend(common::ws::close_frame(1000));
     }
@@ -62,8 +67,9 @@ async fn five_hundred_at_a_time_disturb_nobody_and_leave_nothing() {
     let mut steady = Ws::connect(address).await;
     let storm = tokio::spawn(async move {
         for _ in 0..3 {
-            let visits: Vec<_> =
-                (0..500).map(|n| tokio::spawn(visit(address, n % 4))).collect();
+            let visits: Vec<_> = (0..500)
+                .map(|n| tokio::spawn(visit(address, n % 4)))
+                .collect();
             for visit in visits {
                 visit.await.expect("ends");
             }
@@ -80,6 +86,10 @@ async fn five_hundred_at_a_time_disturb_nobody_and_leave_nothing() {
     until(async || metric(address, "millstream_connections").await == 1).await;
     until(async || metric(address, "millstream_subscriptions").await == 0).await;
     let opened = counts.opened.load(Ordering::SeqCst);
-    assert_eq!(counts.closed.load(Ordering::SeqCst) + 1, opened, "each end is told once");
+    assert_eq!(
+        counts.closed.load(Ordering::SeqCst) + 1,
+        opened,
+        "each end is told once"
+    );
     assert!(opened > 500, "{opened} of 1,500 got as far as a connection");
 }

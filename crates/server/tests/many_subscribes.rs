@@ -34,7 +34,12 @@ fn subscribes(count: usize) -> Vec<u8> {
 
 fn resident_kib() -> u64 {
     let text = std::fs::read_to_string("/proc/self/statm").expect("Linux");
-    let pages: u64 = text.split(' ').nth(1).expect("field").parse().expect("number");
+    let pages: u64 = text
+        .split(' ')
+        .nth(1)
+        .expect("field")
+        .parse()
+        .expect("number");
     pages * 4
 }
 
@@ -93,7 +98,10 @@ async fn a_batch_beyond_its_limit_is_cut() {
     let mut ws = Ws::connect(server.address).await;
     let list: Vec<String> = (0..300).map(|n| format!("\"b{n}\"")).collect();
     let list = list.join(",");
-    ws.say(&format!(r#"{{"type":"subscribe-batch","topics":[{list}],"ref":"r"}}"#)).await;
+    ws.say(&format!(
+        r#"{{"type":"subscribe-batch","topics":[{list}],"ref":"r"}}"#
+    ))
+    .await;
     for n in 0..256 {
         let due = format!(r#"{{"type":"subscribed","topic":"b{n}","ref":"r"}}"#);
         assert_eq!(ws.next().await, Frame::Text(due));

@@ -12,7 +12,11 @@ async fn closes(server: &Running, bytes: &[u8]) -> Option<u16> {
     let mut ws = Ws::connect(server.address).await;
     ws.bytes(bytes).await;
     // What follows a violation has no meaning any more.
-    ws.bytes(&frame(TEXT, br#"{"type":"subscribe","topic":"late","ref":9}"#)).await;
+    ws.bytes(&frame(
+        TEXT,
+        br#"{"type":"subscribe","topic":"late","ref":9}"#,
+    ))
+    .await;
     let code = match ws.soon().await? {
         Frame::Close(code, _) => code,
         other => panic!("{other:?}"),
@@ -33,11 +37,17 @@ async fn check(cases: &[(&str, Vec<u8>, u16)]) {
 #[tokio::test]
 async fn what_is_too_long_is_1009() {
     let halves = [part(0x01, &[b'a'; 600]), part(0x80, &[b'a'; 600])].concat();
-    let many: Vec<u8> = (0..40).flat_map(|n| part(u8::from(n == 0), &[b'a'; 50])).collect();
+    let many: Vec<u8> = (0..40)
+        .flat_map(|n| part(u8::from(n == 0), &[b'a'; 50]))
+        .collect();
     check(&[
         ("a frame over the limit", frame(TEXT, &[b'a'; 1_001]), 1009),
         ("its header alone", head(0x82, 1_001, true), 1009),
-        ("a length near 2^63", [head(0x82, usize::MAX >> 1, true), vec![0; 4]].concat(), 1009),
+        (
+            "a length near 2^63",
+            [head(0x82, usize::MAX >> 1, true), vec![0; 4]].concat(),
+            1009,
+        ),
         ("two fragments over the limit", halves, 1009),
         ("many fragments over the limit", many, 1009),
     ])
@@ -52,7 +62,11 @@ async fn text_that_is_not_utf8_is_1007() {
         ("a surrogate", frame(TEXT, &[0xED, 0xA0, 0x80]), 1007),
         ("a cut character", frame(TEXT, &[0xE2, 0x82]), 1007),
         ("a wrong second fragment", split, 1007),
-        ("a close reason", frame(CLOSE, &[0x03, 0xE8, 0xC0, 0x80]), 1007),
+        (
+            "a close reason",
+            frame(CLOSE, &[0x03, 0xE8, 0xC0, 0x80]),
+            1007,
+        ),
     ])
     .await;
 }
@@ -63,7 +77,11 @@ async fn frames_out_of_order_or_shape_are_1002() {
     let interrupted = [part(0x01, b"a"), frame(TEXT, b"b")].concat();
     check(&[
         ("without a mask", unmasked, 1002),
-        ("RSV1 although compression was not agreed on", part(0xC1, b"x"), 1002),
+        (
+            "RSV1 although compression was not agreed on",
+            part(0xC1, b"x"),
+            1002,
+        ),
         ("RSV2", part(0xA1, b"x"), 1002),
         ("RSV3", part(0x91, b"x"), 1002),
         ("a reserved opcode", frame(3, b""), 1002),
@@ -73,7 +91,11 @@ async fn frames_out_of_order_or_shape_are_1002() {
         ("a fragmented ping", part(PING, b"x"), 1002),
         ("a long ping", frame(PING, &[0; 126]), 1002),
         ("a close of one byte", frame(CLOSE, &[3]), 1002),
-        ("a close code nobody may send", frame(CLOSE, &1005_u16.to_be_bytes()), 1002),
+        (
+            "a close code nobody may send",
+            frame(CLOSE, &1005_u16.to_be_bytes()),
+            1002,
+        ),
     ])
     .await;
 }
@@ -115,7 +137,11 @@ async fn compression_is_declined_and_a_bomb_is_not_inflated() {
         let mut ws = Ws { stream };
         assert!(ws.text().await.contains("welcome"));
         // The beginning of a bomb: a deflate stream of zeros.
-        ws.bytes(&part(0x80 | 0x40 | BINARY, &[0xEC, 0xC1, 0x01, 0x01])).await;
-        assert!(matches!(ws.next().await, Frame::Close(Some(1002), _)), "{offer}");
+        ws.bytes(&part(0x80 | 0x40 | BINARY, &[0xEC, 0xC1, 0x01, 0x01]))
+            .await;
+        assert!(
+            matches!(ws.next().await, Frame::Close(Some(1002), _)),
+            "{offer}"
+        );
     }
 }

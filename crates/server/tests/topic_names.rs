@@ -16,7 +16,13 @@ impl Hooks for System {
     }
 
     fn message(&self, cx: &mut Context<'_>, _: Message<'_>) {
-        cx.publish("__system", "said", RawJsonRef::NULL, PublishOptions::default()).expect("published");
+        cx.publish(
+            "__system",
+            "said",
+            RawJsonRef::NULL,
+            PublishOptions::default(),
+        )
+        .expect("published");
     }
 }
 
@@ -26,15 +32,38 @@ async fn impossible_names_are_invalid() {
     let mut ws = Ws::connect(server.address).await;
     let long = "x".repeat(257);
     let escapes = [
-        r"a\u0000b", r"a\nb", r"a\u001bb", r"a\u007f", r"a\u0085", r"a\u202eb", r"a\u2066b",
-        r"a\u200bb", r"a\ufeffb", r#"a\"b"#, r"a\\b", r"\ud800", r"\u00e4", "ä", "\u{202e}a", "",
-        "__system", "__", r"\u005f_system", &long,
+        r"a\u0000b",
+        r"a\nb",
+        r"a\u001bb",
+        r"a\u007f",
+        r"a\u0085",
+        r"a\u202eb",
+        r"a\u2066b",
+        r"a\u200bb",
+        r"a\ufeffb",
+        r#"a\"b"#,
+        r"a\\b",
+        r"\ud800",
+        r"\u00e4",
+        "ä",
+        "\u{202e}a",
+        "",
+        "__system",
+        "__",
+        r"\u005f_system",
+        &long,
     ];
     for name in escapes {
-        ws.say(&format!(r#"{{"type":"subscribe","topic":"{name}","ref":1}}"#)).await;
+        ws.say(&format!(
+            r#"{{"type":"subscribe","topic":"{name}","ref":1}}"#
+        ))
+        .await;
         let text = ws.text().await;
         let due = r#","ref":1,"reason":"INVALID_TOPIC"}"#;
-        assert!(text.starts_with(r#"{"type":"subscribe-denied","#), "{name}: {text}");
+        assert!(
+            text.starts_with(r#"{"type":"subscribe-denied","#),
+            "{name}: {text}"
+        );
         assert!(text.ends_with(due), "{name}: {text}");
     }
     let list = escapes.map(|name| format!("\"{name}\"")).join(",");
@@ -61,5 +90,8 @@ async fn a_client_cannot_leave_what_the_server_put_it_in() {
     ws.say(r#"{"type":"unsubscribe","topic":"__system"}"#).await;
     ws.say("hello").await;
     let text = ws.text().await;
-    assert!(text.starts_with(r#"{"topic":"__system","event":"said","data":null,"seq":"#), "{text}");
+    assert!(
+        text.starts_with(r#"{"topic":"__system","event":"said","data":null,"seq":"#),
+        "{text}"
+    );
 }

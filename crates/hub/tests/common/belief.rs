@@ -23,7 +23,11 @@ pub(crate) const HOLD_BYTES_MAX: usize = 400;
 pub(crate) const KEYS_MAX: usize = 2;
 
 pub(crate) fn overflow(topic: &str) -> Overflow {
-    TOPICS.iter().find(|(name, _)| *name == topic).expect("one of ours").1
+    TOPICS
+        .iter()
+        .find(|(name, _)| *name == topic)
+        .expect("one of ours")
+        .1
 }
 
 /// Where an expected frame comes from, and so whether a slow reader may miss it.
@@ -95,7 +99,14 @@ pub(crate) struct Pending {
 impl Pending {
     pub(crate) fn new(topics: Vec<&'static str>, reference: u32, batch: bool) -> Self {
         let asked = vec![false; topics.len()];
-        Self { leave: false, batch, asked, topics, reference, ticket: None }
+        Self {
+            leave: false,
+            batch,
+            asked,
+            topics,
+            reference,
+            ticket: None,
+        }
     }
 }
 
@@ -110,7 +121,11 @@ impl Belief {
         if !self.topics.contains(topic) {
             return;
         }
-        let kind = if volatile { Kind::Volatile(topic) } else { Kind::Event(topic) };
+        let kind = if volatile {
+            Kind::Volatile(topic)
+        } else {
+            Kind::Event(topic)
+        };
         match self.held.get_mut(topic) {
             // Once held back, an event is like all others of its topic.
             Some(held) if topic != VOLATILE => held.push((Kind::Event(topic), text.to_owned())),
@@ -171,7 +186,11 @@ impl Belief {
     ) {
         let mut verdicts = verdicts.iter();
         for (topic, asked) in request.topics.iter().zip(&request.asked) {
-            let verdict = if *asked { verdicts.next().cloned() } else { None };
+            let verdict = if *asked {
+                verdicts.next().cloned()
+            } else {
+                None
+            };
             let full = self.topics.len() >= SUBSCRIPTIONS_MAX;
             let denied = match verdict {
                 Some(Verdict::Allow) if self.topics.contains(topic) => None,
@@ -202,7 +221,11 @@ impl Belief {
 
     /// A gap mark is due iff the client was not exactly where the topic is now.
     pub(crate) fn check_position(&mut self, topic: &'static str, head: u64) {
-        if self.positions.remove(topic).is_some_and(|position| position != head) {
+        if self
+            .positions
+            .remove(topic)
+            .is_some_and(|position| position != head)
+        {
             self.expect(Kind::Kept, gap_mark(topic));
         }
     }
@@ -250,7 +273,10 @@ impl Missed {
             };
             if let Kind::Event(topic) | Kind::Volatile(topic) = kind {
                 let told = marked.remove(topic);
-                assert!(told || !lost.remove(topic), "{frame} hides a gap\n{frames:#?}\n{expected:#?}");
+                assert!(
+                    told || !lost.remove(topic),
+                    "{frame} hides a gap\n{frames:#?}\n{expected:#?}"
+                );
                 lost.remove(topic);
             }
         }
@@ -296,11 +322,17 @@ fn mark_of(text: &str) -> Option<&str> {
 /// has to be the last.
 pub(crate) fn decode(mut bytes: Vec<u8>) -> Vec<String> {
     let mut decoder = Decoder::new(Role::Client);
-    let limits = DecodeLimits { message_bytes_max: 1 << 24, ..DecodeLimits::default() };
+    let limits = DecodeLimits {
+        message_bytes_max: 1 << 24,
+        ..DecodeLimits::default()
+    };
     let mut input = Input::new(&mut bytes);
     let mut frames = Vec::new();
     let mut closed = false;
-    while let Some(frame) = decoder.next(&mut input, &limits).expect("well-formed frames") {
+    while let Some(frame) = decoder
+        .next(&mut input, &limits)
+        .expect("well-formed frames")
+    {
         assert!(!closed, "nothing follows a close frame");
         match frame {
             Frame::Text(text) => match text.strip_prefix(r#"{"type":"batch","events":"#) {

@@ -89,11 +89,16 @@ impl Sink for Wires {
             return Wrote::Failed;
         }
         let room = self.room.get_mut(&conn);
-        let taken = room.as_ref().map_or(bytes.len(), |room| bytes.len().min(**room));
+        let taken = room
+            .as_ref()
+            .map_or(bytes.len(), |room| bytes.len().min(**room));
         if let Some(room) = room {
             *room -= taken;
         }
-        self.received.entry(conn).or_default().extend_from_slice(&bytes[..taken]);
+        self.received
+            .entry(conn)
+            .or_default()
+            .extend_from_slice(&bytes[..taken]);
         Wrote::Bytes(taken)
     }
 
@@ -157,8 +162,14 @@ impl Rig {
         for (topic, _) in TOPICS {
             topics.open(topic, Millis::ZERO).expect("room");
         }
-        let open_topics = ["a", "b", "room:*", "strict", "v"].map(Pattern::new).to_vec();
-        let config = HubConfig { limits, open_topics, ..HubConfig::default() };
+        let open_topics = ["a", "b", "room:*", "strict", "v"]
+            .map(Pattern::new)
+            .to_vec();
+        let config = HubConfig {
+            limits,
+            open_topics,
+            ..HubConfig::default()
+        };
         Self {
             mode,
             hub: Hub::new(0, Arc::new(config), Arc::new(topics)),
@@ -170,7 +181,10 @@ impl Rig {
             resumes: Vec::new(),
             counter: 0,
             now: 0,
-            missed: Missed { ends: mode == Mode::Tight, ..Missed::default() },
+            missed: Missed {
+                ends: mode == Mode::Tight,
+                ..Missed::default()
+            },
             direct_lost: 0,
             keyed_lost: 0,
             held_lost: 0,
@@ -228,7 +242,11 @@ impl Rig {
         };
         let most = BACKLOG_BYTES_MAX + control + TURN_BYTES_MAX + FRAME_BYTES_MAX;
         for key in &self.keys {
-            assert!(self.hub.pending(*key) <= most, "{} bytes wait", self.hub.pending(*key));
+            assert!(
+                self.hub.pending(*key) <= most,
+                "{} bytes wait",
+                self.hub.pending(*key)
+            );
         }
     }
 
@@ -238,7 +256,9 @@ impl Rig {
     }
 
     fn belief(&mut self, key: Key) -> &mut Belief {
-        self.beliefs.get_mut(&key.to_u64()).expect("a connection that is open")
+        self.beliefs
+            .get_mut(&key.to_u64())
+            .expect("a connection that is open")
     }
 
     fn unique(&mut self) -> u32 {
@@ -250,16 +270,24 @@ impl Rig {
         if self.keys.len() >= CONNS_MAX {
             return;
         }
-        let key = self.hub.open(Some("s"), Millis::from_millis(self.now)).expect("room");
+        let key = self
+            .hub
+            .open(Some("s"), Millis::from_millis(self.now))
+            .expect("room");
         let mut belief = Belief::default();
-        belief.expect(Kind::Kept, r#"{"type":"welcome","sessionId":"s"}"#.to_owned());
+        belief.expect(
+            Kind::Kept,
+            r#"{"type":"welcome","sessionId":"s"}"#.to_owned(),
+        );
         self.beliefs.insert(key.to_u64(), belief);
         self.keys.push(key);
     }
 
     /// Half of the time what waits is read first, so that it can be held against the model.
     fn close(&mut self, choices: &mut Choices<'_>) {
-        let Some(key) = self.pick(choices) else { return };
+        let Some(key) = self.pick(choices) else {
+            return;
+        };
         let whole = choices.below(2) == 0 || self.mode == Mode::Lossy;
         if whole {
             self.read_all(key);
@@ -287,11 +315,15 @@ impl Rig {
         let belief = self.beliefs.remove(&key.to_u64()).expect("it was open");
         let mut told: Vec<&str> = summary.subscriptions.iter().map(|topic| &**topic).collect();
         told.sort_unstable();
-        assert!(told.iter().eq(belief.topics.iter()), "the summary names what was held");
+        assert!(
+            told.iter().eq(belief.topics.iter()),
+            "the summary names what was held"
+        );
         for pending in &belief.pending {
             if let Some(ticket) = pending.ticket {
                 // Verdicts that come late change nothing.
-                self.hub.settle(ticket, [Verdict::Allow, Verdict::Allow, Verdict::Allow]);
+                self.hub
+                    .settle(ticket, [Verdict::Allow, Verdict::Allow, Verdict::Allow]);
             }
         }
         self.take_events();
@@ -313,7 +345,10 @@ impl Rig {
             }
             Mode::Lossless => {
                 let expected = belief.expected.iter().map(|(_, text)| text);
-                assert!(frames.iter().zip(expected).all(|(got, due)| got == due), "{frames:#?}");
+                assert!(
+                    frames.iter().zip(expected).all(|(got, due)| got == due),
+                    "{frames:#?}"
+                );
             }
             _ if whole => self.missed.check(&frames, &belief),
             // What it missed until then is not told from what it would still have got.
@@ -329,7 +364,9 @@ impl Rig {
     }
 
     fn subscribe(&mut self, choices: &mut Choices<'_>) {
-        let Some(key) = self.pick(choices) else { return };
+        let Some(key) = self.pick(choices) else {
+            return;
+        };
         let topic = choices.topic();
         let reference = self.unique();
         self.ask(key, vec![topic], reference, false);
@@ -339,24 +376,38 @@ impl Rig {
     }
 
     fn subscribe_batch(&mut self, choices: &mut Choices<'_>) {
-        let Some(key) = self.pick(choices) else { return };
+        let Some(key) = self.pick(choices) else {
+            return;
+        };
         let reference = self.unique();
         let topics: Vec<&str> = (0..1 + choices.below(3)).map(|_| choices.topic()).collect();
         self.ask(key, topics.clone(), reference, true);
-        let list = topics.iter().map(|t| format!("\"{t}\"")).collect::<Vec<_>>().join(",");
+        let list = topics
+            .iter()
+            .map(|t| format!("\"{t}\""))
+            .collect::<Vec<_>>()
+            .join(",");
         let text = format!(r#"{{"type":"subscribe-batch","topics":[{list}],"ref":{reference}}}"#);
         self.text(key, &text);
         self.settle_model(key);
     }
 
     fn unsubscribe(&mut self, choices: &mut Choices<'_>) {
-        let Some(key) = self.pick(choices) else { return };
+        let Some(key) = self.pick(choices) else {
+            return;
+        };
         let topic = choices.topic();
         let belief = self.belief(key);
         if !belief.closing {
-            belief.pending.push(Pending { leave: true, ..Pending::new(vec![topic], 0, false) });
+            belief.pending.push(Pending {
+                leave: true,
+                ..Pending::new(vec![topic], 0, false)
+            });
         }
-        self.text(key, &format!(r#"{{"type":"unsubscribe","topic":"{topic}"}}"#));
+        self.text(
+            key,
+            &format!(r#"{{"type":"unsubscribe","topic":"{topic}"}}"#),
+        );
         self.settle_model(key);
     }
 
@@ -379,12 +430,17 @@ impl Rig {
                 let own = &belief.pending[*at];
                 let before = &belief.pending[..*at];
                 own.ticket.is_none()
-                    && before.iter().all(|b| b.topics.iter().all(|t| !own.topics.contains(t)))
+                    && before
+                        .iter()
+                        .all(|b| b.topics.iter().all(|t| !own.topics.contains(t)))
             });
             let Some(at) = next else { break };
             let own = &belief.pending[at];
-            let asked: Vec<bool> =
-                own.topics.iter().map(|topic| belief.hub_asks(topic)).collect();
+            let asked: Vec<bool> = own
+                .topics
+                .iter()
+                .map(|topic| belief.hub_asks(topic))
+                .collect();
             if own.leave {
                 let request = belief.pending.remove(at);
                 request.topics.iter().for_each(|topic| belief.leave(topic));
@@ -407,14 +463,18 @@ impl Rig {
     }
 
     fn settle(&mut self, choices: &mut Choices<'_>) {
-        let Some(key) = self.pick(choices) else { return };
+        let Some(key) = self.pick(choices) else {
+            return;
+        };
         let nth = choices.below(4);
         let topics = Arc::clone(self.hub.topics());
         let belief = self.beliefs.get_mut(&key.to_u64()).expect("open");
         let asked: Vec<usize> = (0..belief.pending.len())
             .filter(|at| belief.pending[*at].ticket.is_some())
             .collect();
-        let Some(at) = asked.get(nth % asked.len().max(1)).copied() else { return };
+        let Some(at) = asked.get(nth % asked.len().max(1)).copied() else {
+            return;
+        };
         let request = belief.pending.remove(at);
         let verdicts: Vec<Verdict> = (0..3)
             .map(|_| match choices.below(4) {
@@ -422,7 +482,9 @@ impl Rig {
                 _ => Verdict::Allow,
             })
             .collect();
-        belief.conclude(&request, &verdicts, |topic| topics.head(topic).expect("known"));
+        belief.conclude(&request, &verdicts, |topic| {
+            topics.head(topic).expect("known")
+        });
         let ticket = request.ticket.expect("it was asked");
         self.hub.settle(ticket, verdicts);
         self.settle_model(key);
@@ -431,7 +493,11 @@ impl Rig {
     fn take_events(&mut self) {
         while let Some(event) = self.hub.poll_event() {
             match event {
-                Event::Ask { ticket, topics, batch } => {
+                Event::Ask {
+                    ticket,
+                    topics,
+                    batch,
+                } => {
                     let topics = topics.iter().map(|topic| topic.to_string()).collect();
                     self.asks.push_back((ticket, topics, batch));
                 }
@@ -453,9 +519,7 @@ impl Rig {
 
     /// Ends connections the way a host does: those that are too slow and those that broke.
     fn end_slow(&mut self) {
-        let over = |key: &Key| {
-            self.beliefs[&key.to_u64()].slow || self.wires.broken.contains(key)
-        };
+        let over = |key: &Key| self.beliefs[&key.to_u64()].slow || self.wires.broken.contains(key);
         let gone: Vec<Key> = self.keys.iter().copied().filter(over).collect();
         for key in gone {
             self.forget(key, false);

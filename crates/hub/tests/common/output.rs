@@ -21,13 +21,25 @@ impl Rig {
         let json = RawJsonRef::parse(data.as_bytes()).expect("json");
         let topics = Arc::clone(self.hub.topics());
         let now = Millis::from_millis(self.now);
-        let publisher = Publisher { topics: &topics, inboxes: &NoInboxes, now };
+        let publisher = Publisher {
+            topics: &topics,
+            inboxes: &NoInboxes,
+            now,
+        };
         let before = topics.head(topic).expect("known");
         let options = PublishOptions { numbered, volatile };
-        let published =
-            publisher.publish(Some(&mut self.hub), topic, "e", json, options).expect("published");
-        assert_eq!(published.seq, (numbered && !volatile).then_some(before + 1), "no holes");
-        let someone = self.beliefs.values().any(|belief| belief.topics.contains(topic));
+        let published = publisher
+            .publish(Some(&mut self.hub), topic, "e", json, options)
+            .expect("published");
+        assert_eq!(
+            published.seq,
+            (numbered && !volatile).then_some(before + 1),
+            "no holes"
+        );
+        let someone = self
+            .beliefs
+            .values()
+            .any(|belief| belief.topics.contains(topic));
         assert_eq!(published.delivered, someone);
         self.expect_event(topic, volatile, &envelope(topic, "e", &data, published.seq));
     }
@@ -36,7 +48,9 @@ impl Rig {
         let drafts: Vec<Draft> = (0..1 + choices.below(4))
             .map(|_| Draft {
                 // Volatile members travel alone, so their place among the others is not fixed.
-                topic: Some(choices.topic()).filter(|topic| *topic != VOLATILE).unwrap_or("a"),
+                topic: Some(choices.topic())
+                    .filter(|topic| *topic != VOLATILE)
+                    .unwrap_or("a"),
                 key: [None, None, Some("k"), Some("l")][choices.below(4)],
                 data: self.unique().to_string(),
             })
@@ -53,9 +67,14 @@ impl Rig {
             .collect();
         let topics = Arc::clone(self.hub.topics());
         let now = Millis::from_millis(self.now);
-        let publisher = Publisher { topics: &topics, inboxes: &NoInboxes, now };
-        let results =
-            publisher.publish_batched(Some(&mut self.hub), &members, 100).expect("published");
+        let publisher = Publisher {
+            topics: &topics,
+            inboxes: &NoInboxes,
+            now,
+        };
+        let results = publisher
+            .publish_batched(Some(&mut self.hub), &members, 100)
+            .expect("published");
         for (at, (draft, result)) in drafts.iter().zip(&results).enumerate() {
             let replaced = drafts[at + 1..].iter().any(|later| later.key == draft.key);
             let survives = draft.key.is_none() || !replaced;
@@ -77,7 +96,9 @@ impl Rig {
     }
 
     pub(super) fn send(&mut self, choices: &mut Choices<'_>) {
-        let Some(key) = self.pick(choices) else { return };
+        let Some(key) = self.pick(choices) else {
+            return;
+        };
         let data = self.unique().to_string();
         let json = RawJsonRef::parse(data.as_bytes()).expect("json");
         match self.hub.send(key, "direct", "d", json) {
@@ -95,13 +116,17 @@ impl Rig {
     }
 
     pub(super) fn send_coalesced(&mut self, choices: &mut Choices<'_>) {
-        let Some(key) = self.pick(choices) else { return };
+        let Some(key) = self.pick(choices) else {
+            return;
+        };
         let by = choices.byte() % 4;
         let data = self.unique().to_string();
         let json = RawJsonRef::parse(data.as_bytes()).expect("json");
         let text = envelope("keyed", "k", &data, None);
         let behind = self.hub.has_backlog(key);
-        let sent = self.hub.send_coalesced(key, &by.to_string(), "keyed", "k", json);
+        let sent = self
+            .hub
+            .send_coalesced(key, &by.to_string(), "keyed", "k", json);
         let belief = self.beliefs.get_mut(&key.to_u64()).expect("open");
         match sent {
             Sent::Queued => {
@@ -118,13 +143,21 @@ impl Rig {
     }
 
     pub(super) fn hello(&mut self, choices: &mut Choices<'_>) {
-        let Some(key) = self.pick(choices) else { return };
-        let caps = if choices.below(2) == 1 { "\"batch\"" } else { "" };
+        let Some(key) = self.pick(choices) else {
+            return;
+        };
+        let caps = if choices.below(2) == 1 {
+            "\"batch\""
+        } else {
+            ""
+        };
         self.text(key, &format!(r#"{{"type":"hello","caps":[{caps}]}}"#));
     }
 
     pub(super) fn hold_or_release(&mut self, choices: &mut Choices<'_>) {
-        let Some(key) = self.pick(choices) else { return };
+        let Some(key) = self.pick(choices) else {
+            return;
+        };
         let topic = choices.topic();
         let hold = choices.below(2) == 0;
         let belief = self.beliefs.get_mut(&key.to_u64()).expect("open");
@@ -146,13 +179,17 @@ impl Rig {
         if choices.below(8) != 0 {
             return;
         }
-        let Some(key) = self.pick(choices) else { return };
+        let Some(key) = self.pick(choices) else {
+            return;
+        };
         self.hub.say_close(key, 4000, "bye");
         self.belief(key).closing = true;
     }
 
     pub(super) fn limit_socket(&mut self, choices: &mut Choices<'_>) {
-        let Some(key) = self.pick(choices) else { return };
+        let Some(key) = self.pick(choices) else {
+            return;
+        };
         match choices.below(16) {
             0..=2 => {
                 self.wires.room.remove(&key);
@@ -170,19 +207,25 @@ impl Rig {
         let outcome = self.hub.write_more(key, &mut self.wires);
         let limited = self.wires.room.contains_key(&key);
         assert!(limited || outcome != Backlogged::Waiting);
-        assert_eq!(outcome == Backlogged::Failed, had && self.wires.broken.contains(&key));
+        assert_eq!(
+            outcome == Backlogged::Failed,
+            had && self.wires.broken.contains(&key)
+        );
         if outcome == Backlogged::Drained {
             self.belief(key).caught_up();
         }
     }
 
     pub(super) fn request(&mut self, choices: &mut Choices<'_>) {
-        let Some(key) = self.pick(choices) else { return };
+        let Some(key) = self.pick(choices) else {
+            return;
+        };
         let token = u64::from(self.unique());
         let wait = [0, 10, 20_000][choices.below(3)];
         let data = RawJsonRef::parse(b"[1]").expect("json");
         let now = Millis::from_millis(self.now);
-        self.hub.request(key, token, "ask", data, Duration::from_millis(wait), now);
+        self.hub
+            .request(key, token, "ask", data, Duration::from_millis(wait), now);
         let deadline = self.now + if wait == 0 { 5_000 } else { wait };
         let belief = self.belief(key);
         belief.requests.insert(token, deadline);
@@ -191,7 +234,9 @@ impl Rig {
     }
 
     pub(super) fn reply(&mut self, choices: &mut Choices<'_>) {
-        let Some(key) = self.pick(choices) else { return };
+        let Some(key) = self.pick(choices) else {
+            return;
+        };
         if self.belief(key).closing {
             return;
         }
@@ -200,19 +245,26 @@ impl Rig {
         // One too many: an answer nobody asked for.
         let token = tokens.get(nth).copied().unwrap_or(u64::from(u32::MAX));
         let (text, answer) = match choices.below(3) {
-            0 => (r#""error":"no""#, Err(RequestError::Client("no".to_owned()))),
+            0 => (
+                r#""error":"no""#,
+                Err(RequestError::Client("no".to_owned())),
+            ),
             _ => (r#""data":[2]"#, Ok("[2]")),
         };
         self.text(key, &format!(r#"{{"type":"reply","ref":{token},{text}}}"#));
         self.take_events();
         let due = self.belief(key).requests.remove(&token).is_some();
         let got = self.replies.remove(&token);
-        let got = got.as_ref().map(|got| got.as_ref().map(RawJson::as_str).map_err(Clone::clone));
+        let got = got
+            .as_ref()
+            .map(|got| got.as_ref().map(RawJson::as_str).map_err(Clone::clone));
         assert_eq!(got, due.then_some(answer));
     }
 
     pub(super) fn resume(&mut self, choices: &mut Choices<'_>) {
-        let Some(key) = self.pick(choices) else { return };
+        let Some(key) = self.pick(choices) else {
+            return;
+        };
         let topics = Arc::clone(self.hub.topics());
         let head = |topic: &str| topics.head(topic).expect("known");
         let seen: BTreeMap<&'static str, u64> = (0..choices.below(4))
@@ -224,7 +276,10 @@ impl Rig {
         if self.belief(key).closing {
             return;
         }
-        let list: Vec<String> = seen.iter().map(|(topic, n)| format!("\"{topic}\":{n}")).collect();
+        let list: Vec<String> = seen
+            .iter()
+            .map(|(topic, n)| format!("\"{topic}\":{n}"))
+            .collect();
         let list = list.join(",");
         self.text(
             key,
@@ -245,7 +300,8 @@ impl Rig {
             }
         }
         self.hub.resumed(key);
-        self.belief(key).expect(Kind::Kept, r#"{"type":"resumed"}"#.to_owned());
+        self.belief(key)
+            .expect(Kind::Kept, r#"{"type":"resumed"}"#.to_owned());
     }
 
     pub(super) fn pass_time(&mut self, choices: &mut Choices<'_>) {
@@ -266,7 +322,10 @@ impl Rig {
                 .collect();
             for token in over {
                 belief.requests.remove(&token);
-                assert_eq!(self.replies.remove(&token), Some(Err(RequestError::TimedOut)));
+                assert_eq!(
+                    self.replies.remove(&token),
+                    Some(Err(RequestError::TimedOut))
+                );
                 due += 1;
             }
             if belief.positions_until <= self.now {
@@ -274,15 +333,31 @@ impl Rig {
             }
         }
         assert!(due == 0 || !early, "the hub has to say when it is due");
-        assert!(self.replies.is_empty(), "an end too many: {:?}", self.replies);
+        assert!(
+            self.replies.is_empty(),
+            "an end too many: {:?}",
+            self.replies
+        );
     }
 
     pub(super) fn check_counts(&self) {
-        let believed: usize = self.beliefs.values().map(|belief| belief.topics.len()).sum();
+        let believed: usize = self
+            .beliefs
+            .values()
+            .map(|belief| belief.topics.len())
+            .sum();
         assert_eq!(self.hub.subscriptions(), believed);
         for (topic, _) in TOPICS {
-            let holders = self.beliefs.values().filter(|b| b.topics.contains(topic)).count();
-            assert_eq!(self.hub.topics().subscribers(topic), holders as u64, "{topic}");
+            let holders = self
+                .beliefs
+                .values()
+                .filter(|b| b.topics.contains(topic))
+                .count();
+            assert_eq!(
+                self.hub.topics().subscribers(topic),
+                holders as u64,
+                "{topic}"
+            );
         }
         if !self.hub.has_output() {
             let waiting: usize = self.keys.iter().map(|key| self.hub.pending(*key)).sum();
@@ -302,7 +377,14 @@ impl Rig {
         // The counters of the last turn.
         self.open();
         self.flush();
-        assert_eq!(self.hub.topics().stats().slow_closed.load(Ordering::Relaxed), self.slow_closed);
+        assert_eq!(
+            self.hub
+                .topics()
+                .stats()
+                .slow_closed
+                .load(Ordering::Relaxed),
+            self.slow_closed
+        );
         self.check_losses();
     }
 
@@ -313,7 +395,10 @@ impl Rig {
         let parts = [
             (&stats.dropped_newest, self.missed.newest),
             (&stats.dropped_oldest, self.missed.oldest),
-            (&stats.dropped_coalesced, self.missed.coalesced + self.keyed_lost),
+            (
+                &stats.dropped_coalesced,
+                self.missed.coalesced + self.keyed_lost,
+            ),
             (&stats.dropped_volatile, self.missed.volatile),
             (&stats.dropped_direct, self.direct_lost),
             (&stats.dropped_held, self.held_lost),

@@ -151,6 +151,11 @@ pub(crate) async fn until(mut holds: impl AsyncFnMut() -> bool) {
 /// The value of a metric without labels.
 pub(crate) async fn metric(address: SocketAddr, name: &str) -> u64 {
     let reply = ask(address, "GET /metrics HTTP/1.1\nHost: localhost").await;
-    let line = reply.body.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
-    line.unwrap_or_else(|| panic!("no {name} in {}", reply.body)).parse().expect("number")
+    let line = reply
+        .body
+        .lines()
+        .find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+    line.unwrap_or_else(|| panic!("no {name} in {}", reply.body))
+        .parse()
+        .expect("number")
 }

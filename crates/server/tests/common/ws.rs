@@ -73,12 +73,17 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Ws<S> {
 
     /// The next frame; the end of the connection in whatever way is one, too.
     pub(crate) async fn next(&mut self) -> Frame {
-        timeout(PATIENCE, self.read()).await.expect("in time").unwrap_or(Frame::End)
+        timeout(PATIENCE, self.read())
+            .await
+            .expect("in time")
+            .unwrap_or(Frame::End)
     }
 
     /// The next frame, if there is one soon.
     pub(crate) async fn soon(&mut self) -> Option<Frame> {
-        let read = timeout(Duration::from_millis(300), self.read()).await.ok()?;
+        let read = timeout(Duration::from_millis(300), self.read())
+            .await
+            .ok()?;
         Some(read.unwrap_or(Frame::End))
     }
 
@@ -102,7 +107,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Ws<S> {
     }
 
     pub(crate) async fn subscribe(&mut self, topic: &str) {
-        self.say(&format!(r#"{{"type":"subscribe","topic":"{topic}","ref":1}}"#)).await;
+        self.say(&format!(
+            r#"{{"type":"subscribe","topic":"{topic}","ref":1}}"#
+        ))
+        .await;
         let due = format!(r#"{{"type":"subscribed","topic":"{topic}","ref":1}}"#);
         assert_eq!(self.text().await, due);
     }
@@ -110,7 +118,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Ws<S> {
     async fn read(&mut self) -> std::io::Result<Frame> {
         let first = self.stream.read_u8().await?;
         let second = self.stream.read_u8().await?;
-        assert_eq!((first & 0xF0, second & 0x80), (0x80, 0), "whole, plain, unmasked frames");
+        assert_eq!(
+            (first & 0xF0, second & 0x80),
+            (0x80, 0),
+            "whole, plain, unmasked frames"
+        );
         let length = match second {
             126 => u64::from(self.stream.read_u16().await?),
             127 => self.stream.read_u64().await?,
@@ -143,7 +155,12 @@ pub(crate) fn part(first: u8, payload: &[u8]) -> Vec<u8> {
     let mask = [0x11, 0x22, 0x33, 0x44];
     let mut bytes = head(first, payload.len(), true);
     bytes.extend_from_slice(&mask);
-    bytes.extend(payload.iter().zip(mask.iter().cycle()).map(|(byte, key)| byte ^ key));
+    bytes.extend(
+        payload
+            .iter()
+            .zip(mask.iter().cycle())
+            .map(|(byte, key)| byte ^ key),
+    );
     bytes
 }
 
