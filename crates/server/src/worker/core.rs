@@ -7,7 +7,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use hashbrown::HashMap;
-use millstream_core::{Key, Millis, RawJson};
+use millstream_core::{Key, Millis, PagedVec, RawJson};
 use millstream_hub::{
     Backlogged, DrainPlan, Hub, Published, PublishError, Publisher, RequestError, Sink, Wrote,
 };
@@ -86,7 +86,7 @@ impl Ending {
 /// The sockets by slab index; the sink a hub writes to.
 #[derive(Debug, Default)]
 pub(crate) struct Links {
-    links: Vec<Option<Link>>,
+    links: PagedVec<Option<Link>>,
     pub(crate) second: u32,
     /// Connections whose socket failed during this flush.
     failed: Vec<Key>,
@@ -119,10 +119,12 @@ impl Links {
 
     fn put(&mut self, link: Link) {
         let index = link.key.index as usize;
-        if self.links.len() <= index {
-            self.links.resize_with(index + 1, || None);
+        while self.links.len() <= index {
+            self.links.push(None);
         }
-        self.links[index] = Some(link);
+        if let Some(place) = self.links.get_mut(index) {
+            *place = Some(link);
+        }
     }
 
     fn take(&mut self, key: Key) -> Option<Link> {
