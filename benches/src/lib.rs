@@ -65,7 +65,11 @@ impl Room {
             assert!(hub.subscribe_unchecked(conn, "room"), "no limit is reached");
         }
         let topics = Arc::clone(hub.topics());
-        let mut room = Self { hub, topics, sink: Void::default() };
+        let mut room = Self {
+            hub,
+            topics,
+            sink: Void::default(),
+        };
         room.turn(1);
         room
     }
@@ -76,7 +80,11 @@ impl Room {
     /// When the hub refuses, which it does not.
     pub fn turn(&mut self, publishes: usize) -> usize {
         let data = RawJsonRef::parse(DATA).expect("valid");
-        let publisher = Publisher { topics: &self.topics, inboxes: &Alone, now: Millis::ZERO };
+        let publisher = Publisher {
+            topics: &self.topics,
+            inboxes: &Alone,
+            now: Millis::ZERO,
+        };
         for _ in 0..publishes {
             let options = PublishOptions::default();
             publisher
