@@ -72,14 +72,22 @@ impl Backlog {
         if !self.queue.is_empty() && (over || many) {
             return Admitted::TooSlow;
         }
-        self.push(Piece { bytes, frames: 0, topic: None });
+        self.push(Piece {
+            bytes,
+            frames: 0,
+            topic: None,
+        });
         Admitted::Yes
     }
 
     /// Adds the rest of a frame or run that is partly on the wire.
     pub(crate) fn push_started(&mut self, bytes: Bytes) {
         if !bytes.is_empty() {
-            self.push(Piece { bytes, frames: 0, topic: None });
+            self.push(Piece {
+                bytes,
+                frames: 0,
+                topic: None,
+            });
         }
     }
 
@@ -100,7 +108,9 @@ impl Backlog {
                 Overflow::DropNewest => {}
                 Overflow::DropOldest => {
                     while !self.has_room(len, bounds) {
-                        let Some(lost) = self.remove_oldest(topic.id()) else { break };
+                        let Some(lost) = self.remove_oldest(topic.id()) else {
+                            break;
+                        };
                         tally.dropped_oldest += u64::from(lost);
                         self.mark_gap(topic);
                     }
@@ -116,7 +126,11 @@ impl Backlog {
         if self.has_room(len, bounds) {
             tally.delivered += u64::from(frames);
             self.push_gap_mark(topic, tally);
-            self.push(Piece { bytes, frames, topic: Some(topic.id()) });
+            self.push(Piece {
+                bytes,
+                frames,
+                topic: Some(topic.id()),
+            });
             return Admitted::Yes;
         }
         let counter = match overflow {
@@ -133,7 +147,11 @@ impl Backlog {
     fn push_gap_mark(&mut self, topic: &Arc<Topic>, tally: &mut Tally) {
         if let Some(at) = self.gaps.iter().position(|gap| gap.id() == topic.id()) {
             let topic = self.gaps.swap_remove(at);
-            self.push(Piece { bytes: gap_mark(&topic), frames: 0, topic: None });
+            self.push(Piece {
+                bytes: gap_mark(&topic),
+                frames: 0,
+                topic: None,
+            });
             tally.gap_marks += 1;
         }
     }
@@ -141,7 +159,11 @@ impl Backlog {
     /// Tells the client of all gaps: nothing newer came before everything was sent.
     pub(crate) fn push_all_gap_marks(&mut self, tally: &mut Tally) {
         for topic in core::mem::take(&mut self.gaps) {
-            self.push(Piece { bytes: gap_mark(&topic), frames: 0, topic: None });
+            self.push(Piece {
+                bytes: gap_mark(&topic),
+                frames: 0,
+                topic: None,
+            });
             tally.gap_marks += 1;
         }
     }
@@ -150,7 +172,9 @@ impl Backlog {
     pub(crate) fn sent(&mut self, mut count: usize) {
         self.bytes = self.bytes.saturating_sub(count);
         while count > 0 {
-            let Some(front) = self.queue.front_mut() else { break };
+            let Some(front) = self.queue.front_mut() else {
+                break;
+            };
             if front.bytes.len() > count {
                 front.bytes.advance(count);
                 // Part of it is on the wire now: it has to go out whole.
@@ -174,7 +198,10 @@ impl Backlog {
 
     /// Removes the oldest waiting piece of a topic; gives the number of its frames. O(pieces).
     fn remove_oldest(&mut self, topic: TopicId) -> Option<u32> {
-        let at = self.queue.iter().position(|piece| piece.topic == Some(topic))?;
+        let at = self
+            .queue
+            .iter()
+            .position(|piece| piece.topic == Some(topic))?;
         let piece = self.queue.remove(at)?;
         self.bytes -= piece.bytes.len();
         Some(piece.frames)

@@ -26,7 +26,12 @@ pub(crate) struct Entry {
 
 impl Entry {
     pub(crate) fn new(key: &str, topic: &str, event: &str, data: RawJson) -> Self {
-        Self { key: key.into(), topic: topic.into(), event: event.into(), data }
+        Self {
+            key: key.into(),
+            topic: topic.into(),
+            event: event.into(),
+            data,
+        }
     }
 
     fn size(&self) -> usize {
@@ -44,7 +49,10 @@ impl Coalesced {
     pub(crate) fn put(&mut self, entry: Entry, keys_max: usize, bytes_max: usize) -> u64 {
         self.bytes += entry.size();
         let mut lost = 0;
-        let at = self.by_key.get(&entry.key).and_then(|at| usize::try_from(at - self.first).ok());
+        let at = self
+            .by_key
+            .get(&entry.key)
+            .and_then(|at| usize::try_from(at - self.first).ok());
         match at.and_then(|at| self.entries.get_mut(at)) {
             Some(old) => {
                 self.bytes -= old.size();
@@ -75,7 +83,10 @@ impl Coalesced {
         self.by_key.remove(&entry.key);
         self.bytes -= entry.size();
         if self.entries.is_empty() {
-            *self = Self { first: self.first, ..Self::default() };
+            *self = Self {
+                first: self.first,
+                ..Self::default()
+            };
         }
         Some(entry)
     }

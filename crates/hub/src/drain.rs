@@ -30,7 +30,12 @@ impl DrainPlan {
     /// A plan for the given connections that begins at `started`. O(connections).
     pub fn new(conns: impl IntoIterator<Item = Key>, started: Millis, spread: Duration) -> Self {
         let waiting: VecDeque<Key> = conns.into_iter().collect();
-        Self { total: waiting.len() as u64, waiting, started, spread }
+        Self {
+            total: waiting.len() as u64,
+            waiting,
+            started,
+            spread,
+        }
     }
 
     /// The connections to close by `now`, each once.

@@ -29,8 +29,14 @@ impl Hub {
     /// Takes what another thread published into this hub's batches.
     pub fn deliver(&mut self, delivery: &Delivery) {
         match delivery {
-            Delivery::Event { topic, frame, volatile } => {
-                self.append(*topic, *volatile, &|out: &mut Vec<u8>| out.extend_from_slice(frame));
+            Delivery::Event {
+                topic,
+                frame,
+                volatile,
+            } => {
+                self.append(*topic, *volatile, &|out: &mut Vec<u8>| {
+                    out.extend_from_slice(frame)
+                });
             }
             Delivery::Batch(members) => self.deliver_batch(members),
         }
@@ -66,7 +72,10 @@ impl Hub {
             None => return Sent::Gone,
             Some(state) if state.closing => return Sent::Gone,
             Some(state) => {
-                let waiting = state.extra.as_ref().is_some_and(|extra| !extra.coalesced.is_empty());
+                let waiting = state
+                    .extra
+                    .as_ref()
+                    .is_some_and(|extra| !extra.coalesced.is_empty());
                 state.backlog.is_some() || waiting
             }
         };
@@ -99,7 +108,9 @@ impl Hub {
         volatile: bool,
         encode: &impl Fn(&mut Vec<u8>),
     ) -> usize {
-        let Some(index) = self.index_of(topic) else { return 0 };
+        let Some(index) = self.index_of(topic) else {
+            return 0;
+        };
         let stamp = self.stamp(Source::Topic { index, volatile });
         let limits = &self.config.limits;
         let local = &mut self.local[index as usize];
@@ -144,7 +155,11 @@ impl Hub {
             Some(last) if last.stamp == stamp && last.end == offset(start) => {
                 last.end = offset(end);
             }
-            _ => turn.direct.push(Direct { stamp, start: offset(start), end: offset(end) }),
+            _ => turn.direct.push(Direct {
+                stamp,
+                start: offset(start),
+                end: offset(end),
+            }),
         }
     }
 
@@ -155,7 +170,11 @@ impl Hub {
             None => return Sent::Gone,
             Some(state) if state.closing => return Sent::Gone,
             Some(state) => {
-                if state.backlog.as_ref().is_some_and(|backlog| backlog.bytes() >= limit) {
+                if state
+                    .backlog
+                    .as_ref()
+                    .is_some_and(|backlog| backlog.bytes() >= limit)
+                {
                     self.tally.dropped_direct += 1;
                     return Sent::Dropped;
                 }
@@ -178,7 +197,9 @@ impl Hub {
     fn deliver_batch(&mut self, members: &[Member]) {
         let mut involved: Vec<u32> = Vec::new();
         for member in members {
-            let Some(index) = self.index_of(member.topic) else { continue };
+            let Some(index) = self.index_of(member.topic) else {
+                continue;
+            };
             if !involved.contains(&index) {
                 involved.push(index);
             }
@@ -200,12 +221,14 @@ impl Hub {
         } else {
             for index in involved {
                 let id = self.local[index as usize].topic.id();
-                let own: Vec<&[u8]> =
-                    members.iter().filter(|m| m.topic == id).map(Member::json).collect();
+                let own: Vec<&[u8]> = members
+                    .iter()
+                    .filter(|m| m.topic == id)
+                    .map(Member::json)
+                    .collect();
                 for part in split(&own) {
                     let frames = u32::try_from(part.len()).unwrap_or(u32::MAX);
-                    let encode =
-                        |out: &mut Vec<u8>| wire::encode_batch(out, part.iter().copied());
+                    let encode = |out: &mut Vec<u8>| wire::encode_batch(out, part.iter().copied());
                     self.append_lane(index, 1, frames, encode);
                 }
             }
@@ -240,8 +263,14 @@ impl Hub {
     }
 
     fn some_hold_several(&self, involved: &[u32]) -> bool {
-        let lanes = || involved.iter().map(|i| &self.local[*i as usize].lanes[1].subs);
-        let Some(largest) = lanes().map(Vec::len).max() else { return false };
+        let lanes = || {
+            involved
+                .iter()
+                .map(|i| &self.local[*i as usize].lanes[1].subs)
+        };
+        let Some(largest) = lanes().map(Vec::len).max() else {
+            return false;
+        };
         if lanes().filter(|subs| !subs.is_empty()).count() < 2 || largest == 0 {
             return false;
         }
@@ -281,7 +310,11 @@ impl Hub {
                 let stamp = self.stamp(Source::Group);
                 self.stamp(Source::None);
                 for conn in &conns {
-                    let shared = Shared { stamp, bytes: bytes.clone(), frames };
+                    let shared = Shared {
+                        stamp,
+                        bytes: bytes.clone(),
+                        frames,
+                    };
                     self.turn_of(*conn).shared.push(shared);
                 }
             }
@@ -292,7 +325,9 @@ impl Hub {
     pub(crate) fn release_coalesced(&mut self, conn: Key) {
         while let Some(entry) = self.extra(conn).and_then(|extra| extra.coalesced.pop()) {
             let data = entry.data.get();
-            self.control(conn, |out| wire::encode_send(out, &entry.topic, &entry.event, data));
+            self.control(conn, |out| {
+                wire::encode_send(out, &entry.topic, &entry.event, data)
+            });
         }
         self.tidy(conn);
     }

@@ -121,8 +121,12 @@ impl Hub {
 
     /// Writes what a connection's socket did not take before.
     pub fn write_more(&mut self, conn: Key, sink: &mut impl Sink) -> Backlogged {
-        let Some(state) = self.conns.get_mut(conn) else { return Backlogged::Failed };
-        let Some(mut backlog) = state.backlog.take() else { return Backlogged::Drained };
+        let Some(state) = self.conns.get_mut(conn) else {
+            return Backlogged::Failed;
+        };
+        let Some(mut backlog) = state.backlog.take() else {
+            return Backlogged::Drained;
+        };
         let before = backlog.bytes();
         let outcome = loop {
             if backlog.is_empty() {
@@ -177,7 +181,9 @@ impl Hub {
                     continue;
                 }
                 for index in &lane.subs {
-                    let Some(conn) = at_mut(&mut self.conns, *index) else { continue };
+                    let Some(conn) = at_mut(&mut self.conns, *index) else {
+                        continue;
+                    };
                     if conn.mark != turn {
                         conn.mark = turn;
                     } else if !conn.mixed {
@@ -199,9 +205,15 @@ impl Hub {
             let topic = Arc::clone(&local.topic);
             let mut lane = core::mem::take(&mut local.lanes[number]);
             if !lane.chunks.is_empty() {
-                let frames: u64 = lane.chunks.iter().map(|chunk| u64::from(chunk.frames)).sum();
+                let frames: u64 = lane
+                    .chunks
+                    .iter()
+                    .map(|chunk| u64::from(chunk.frames))
+                    .sum();
                 for at in 0..lane.subs.len() {
-                    let Some((key, conn)) = self.conns.get_at_mut(lane.subs[at]) else { continue };
+                    let Some((key, conn)) = self.conns.get_at_mut(lane.subs[at]) else {
+                        continue;
+                    };
                     if conn.turn != NO_TURN || conn.mixed || conn.closing || conn.dead {
                         continue;
                     }
@@ -215,15 +227,21 @@ impl Hub {
                                 continue;
                             }
                             Wrote::Bytes(count) => {
-                                let mut writer =
-                                    Writer { bounds, tally: &mut self.tally, too_slow: false };
+                                let mut writer = Writer {
+                                    bounds,
+                                    tally: &mut self.tally,
+                                    too_slow: false,
+                                };
                                 writer.stall_on_lane(conn, &mut lane, &topic, count);
                             }
                             Wrote::Failed => conn.dead = true,
                         }
                     } else {
-                        let mut writer =
-                            Writer { bounds, tally: &mut self.tally, too_slow: false };
+                        let mut writer = Writer {
+                            bounds,
+                            tally: &mut self.tally,
+                            too_slow: false,
+                        };
                         let backlog = conn.backlog.get_or_insert_default();
                         for chunk in 0..lane.chunks.len() {
                             writer.queue_chunk(backlog, &mut lane, &topic, chunk);
@@ -241,13 +259,19 @@ impl Hub {
 
     /// Keeps the sum of backlogs and ends connections that are too slow.
     fn after_stall(&mut self, key: Key) {
-        let Some(conn) = self.conns.get_mut(key) else { return };
+        let Some(conn) = self.conns.get_mut(key) else {
+            return;
+        };
         let slow = conn.dead && conn.backlog.is_some() && !conn.closing;
         if slow {
             conn.closing = true;
             self.tally.slow_closed += 1;
             let reason = "slow reader";
-            self.events.push_back(Event::Close { conn: key, code: 1013, reason });
+            self.events.push_back(Event::Close {
+                conn: key,
+                code: 1013,
+                reason,
+            });
         }
     }
 
@@ -305,7 +329,14 @@ fn gather(
             if at >= to {
                 break;
             }
-            parts.push(Part { stamp: chunk.stamp, from: From::Lane { topic, lane, chunk: at } });
+            parts.push(Part {
+                stamp: chunk.stamp,
+                from: From::Lane {
+                    topic,
+                    lane,
+                    chunk: at,
+                },
+            });
         }
     };
     let spans = turn.map_or(&[][..], |turn| &turn.spans);
@@ -314,25 +345,41 @@ fn gather(
     }
     let lane = u8::from(conn.batch);
     for topic in dirty {
-        let held = conn.subs.slot(*topic).is_none_or(|slot| slot == Place::HELD);
-        let spanned = spans.iter().any(|span| span.topic == *topic && span.to == Span::OPEN);
+        let held = conn
+            .subs
+            .slot(*topic)
+            .is_none_or(|slot| slot == Place::HELD);
+        let spanned = spans
+            .iter()
+            .any(|span| span.topic == *topic && span.to == Span::OPEN);
         if !held && !spanned {
             add_lane(*topic, lane, 0, Span::OPEN);
         }
     }
     if let Some(turn) = turn {
         for direct in &turn.direct {
-            let from = From::Arena { start: direct.start, end: direct.end };
-            parts.push(Part { stamp: direct.stamp, from });
+            let from = From::Arena {
+                start: direct.start,
+                end: direct.end,
+            };
+            parts.push(Part {
+                stamp: direct.stamp,
+                from,
+            });
         }
         for (shared, at) in turn.shared.iter().zip(0_u32..) {
-            parts.push(Part { stamp: shared.stamp, from: From::Shared(at) });
+            parts.push(Part {
+                stamp: shared.stamp,
+                from: From::Shared(at),
+            });
         }
     }
     parts.sort_by_key(|part| part.stamp);
     if conn.closing {
         // A close frame is the last thing a connection gets.
-        let last = turn.and_then(|turn| turn.direct.last()).map_or(0, |direct| direct.stamp);
+        let last = turn
+            .and_then(|turn| turn.direct.last())
+            .map_or(0, |direct| direct.stamp);
         parts.retain(|part| part.stamp <= last);
     }
 }
@@ -348,9 +395,10 @@ struct Output<'a> {
 impl Output<'_> {
     fn bytes(&self, part: Part) -> &[u8] {
         match part.from {
-            From::Arena { start, end } => {
-                self.arena.get(start as usize..end as usize).unwrap_or_default()
-            }
+            From::Arena { start, end } => self
+                .arena
+                .get(start as usize..end as usize)
+                .unwrap_or_default(),
             From::Lane { topic, lane, chunk } => {
                 let lane = &self.local[topic as usize].lanes[usize::from(lane)];
                 let range = lane.range(chunk as usize, chunk as usize + 1);
@@ -432,8 +480,10 @@ impl Writer<'_> {
                     wrote
                 }
                 _ => {
-                    let slices: SmallVec<[IoSlice<'_>; 16]> =
-                        parts.iter().map(|part| IoSlice::new(output.bytes(*part))).collect();
+                    let slices: SmallVec<[IoSlice<'_>; 16]> = parts
+                        .iter()
+                        .map(|part| IoSlice::new(output.bytes(*part)))
+                        .collect();
                     sink.send_vectored(key, &slices)
                 }
             };
@@ -498,7 +548,9 @@ impl Writer<'_> {
         topic: &Arc<Topic>,
         chunk: usize,
     ) {
-        let Some(run) = lane.chunks.get(chunk).copied() else { return };
+        let Some(run) = lane.chunks.get(chunk).copied() else {
+            return;
+        };
         if run.volatile {
             self.tally.dropped_volatile += u64::from(run.frames);
             return;

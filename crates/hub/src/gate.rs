@@ -33,7 +33,10 @@ impl Ticket {
 
 /// Whether a connection may hold a topic.
 #[derive(Debug, Clone, PartialEq, Eq)]
-#[allow(clippy::exhaustive_enums, reason = "complete: there is no third answer")]
+#[allow(
+    clippy::exhaustive_enums,
+    reason = "complete: there is no third answer"
+)]
 pub enum Verdict {
     /// It may.
     Allow,
@@ -119,7 +122,12 @@ impl Gates {
         }
         let mut before: HashSet<&str> = HashSet::new();
         for (at, op) in self.ops.iter().enumerate() {
-            if !op.asked && op.entries.iter().all(|entry| !before.contains(&*entry.topic)) {
+            if !op.asked
+                && op
+                    .entries
+                    .iter()
+                    .all(|entry| !before.contains(&*entry.topic))
+            {
                 return Some(at);
             }
             before.extend(op.entries.iter().map(|entry| &*entry.topic));
@@ -147,7 +155,15 @@ impl Hub {
             }
             Ok(topic) => {
                 let kind = Kind::Server { token, hold };
-                self.enqueue(conn, kind, smallvec![Entry { topic, refused: None }], None);
+                self.enqueue(
+                    conn,
+                    kind,
+                    smallvec![Entry {
+                        topic,
+                        refused: None
+                    }],
+                    None,
+                );
                 return;
             }
         };
@@ -158,7 +174,9 @@ impl Hub {
     /// Subscribes a connection without asking anybody: the caller has decided. True when it holds
     /// the topic afterwards.
     pub fn subscribe_unchecked(&mut self, conn: Key, topic: &str) -> bool {
-        let Ok(topic) = TopicName::parse(topic, &TopicRules::SERVER) else { return false };
+        let Ok(topic) = TopicName::parse(topic, &TopicRules::SERVER) else {
+            return false;
+        };
         self.contains(conn)
             && (self.holds(conn, &topic) || self.admit(conn, &topic, false, |_, _| {}).is_ok())
     }
@@ -166,11 +184,14 @@ impl Hub {
     /// Ends a subscription on behalf of the application. False when it was not held.
     /// A subscribe of that topic that still waits for its verdict is not affected.
     pub fn unsubscribe(&mut self, conn: Key, topic: &str) -> bool {
-        let Some(index) = self.local_index(topic) else { return false };
+        let Some(index) = self.local_index(topic) else {
+            return false;
+        };
         let name = self.local[index as usize].topic.name().clone();
         let left = self.leave(conn, index);
         if left {
-            self.events.push_back(Event::Unsubscribed { conn, topic: name });
+            self.events
+                .push_back(Event::Unsubscribed { conn, topic: name });
         }
         left
     }
@@ -182,7 +203,12 @@ impl Hub {
             self.tally.verdicts_late += 1;
             return;
         };
-        let Some(at) = extra.gates.ops.iter().position(|op| op.id == ticket.op && op.asked) else {
+        let Some(at) = extra
+            .gates
+            .ops
+            .iter()
+            .position(|op| op.id == ticket.op && op.asked)
+        else {
             self.tally.verdicts_late += 1;
             return;
         };
@@ -199,11 +225,24 @@ impl Hub {
             Ok(_) if self.pending_full(conn, 1) => reason::RATE_LIMITED,
             Ok(topic) => {
                 let kind = Kind::Subscribe { batch: false };
-                self.enqueue(conn, kind, smallvec![Entry { topic, refused: None }], to);
+                self.enqueue(
+                    conn,
+                    kind,
+                    smallvec![Entry {
+                        topic,
+                        refused: None
+                    }],
+                    to,
+                );
                 return;
             }
         };
-        self.deny(conn, topic.raw().as_bytes(), to.map(|to| to.as_bytes()), refused);
+        self.deny(
+            conn,
+            topic.raw().as_bytes(),
+            to.map(|to| to.as_bytes()),
+            refused,
+        );
     }
 
     pub(crate) fn handle_subscribe_batch(
@@ -214,10 +253,16 @@ impl Hub {
     ) {
         let rules = self.config.wire_rules;
         let mut entries: SmallVec<[Entry; 1]> = SmallVec::new();
-        for element in topics.elements().take(self.config.limits.batch_topics_max as usize) {
+        for element in topics
+            .elements()
+            .take(self.config.limits.batch_topics_max as usize)
+        {
             let name = element.as_json_str();
             match name.and_then(|name| TopicName::parse_json(name, &rules).ok()) {
-                Some(topic) => entries.push(Entry { topic, refused: None }),
+                Some(topic) => entries.push(Entry {
+                    topic,
+                    refused: None,
+                }),
                 None => {
                     let to = to.as_ref().map(|to| to.as_bytes());
                     self.deny(conn, element.as_bytes(), to, reason::INVALID_TOPIC);
@@ -243,13 +288,23 @@ impl Hub {
 
     pub(crate) fn handle_unsubscribe(&mut self, conn: Key, topic: JsonStr<'_>) {
         // Reserved and impossible names were never subscribed by this client: not its business.
-        let Ok(topic) = TopicName::parse_json(topic, &self.config.wire_rules) else { return };
+        let Ok(topic) = TopicName::parse_json(topic, &self.config.wire_rules) else {
+            return;
+        };
         if self.pending_full(conn, 1) {
             // No room to wait in line: drop what waits for this topic and leave now.
             self.leave_now(conn, topic);
             return;
         }
-        self.enqueue(conn, Kind::Leave, smallvec![Entry { topic, refused: None }], None);
+        self.enqueue(
+            conn,
+            Kind::Leave,
+            smallvec![Entry {
+                topic,
+                refused: None
+            }],
+            None,
+        );
     }
 
     fn pending_full(&self, conn: Key, more: usize) -> bool {
@@ -291,8 +346,12 @@ impl Hub {
     /// Starts everything that may start.
     fn advance(&mut self, conn: Key) {
         loop {
-            let Some(extra) = self.extra(conn) else { return };
-            let Some(at) = extra.gates.runnable() else { break };
+            let Some(extra) = self.extra(conn) else {
+                return;
+            };
+            let Some(at) = extra.gates.runnable() else {
+                break;
+            };
             let decided = self.start(conn, at);
             if decided {
                 let op = self.extra(conn).and_then(|extra| extra.gates.remove(at));
@@ -306,7 +365,10 @@ impl Hub {
 
     /// Looks at one request: true when it is decided without asking.
     fn start(&mut self, conn: Key, at: usize) -> bool {
-        let Some(op) = self.extra(conn).and_then(|extra| extra.gates.ops.get_mut(at)) else {
+        let Some(op) = self
+            .extra(conn)
+            .and_then(|extra| extra.gates.ops.get_mut(at))
+        else {
             return false;
         };
         let (id, kind) = (op.id, op.kind);
@@ -324,7 +386,11 @@ impl Hub {
         let mut ask = Vec::with_capacity(topics.len());
         for (nth, topic) in topics.into_iter().enumerate() {
             let held = self.holds(conn, &topic);
-            let open = self.config.open_topics.iter().any(|pattern| pattern.matches(&topic));
+            let open = self
+                .config
+                .open_topics
+                .iter()
+                .any(|pattern| pattern.matches(&topic));
             let refused = if wire && !open && !held {
                 Some(reason::FORBIDDEN)
             } else if !held && self.subscriptions_full(conn) {
@@ -346,7 +412,11 @@ impl Hub {
             return true;
         }
         let ticket = Ticket { conn, op: id };
-        self.events.push_back(Event::Ask { ticket, topics: ask, batch });
+        self.events.push_back(Event::Ask {
+            ticket,
+            topics: ask,
+            batch,
+        });
         false
     }
 
@@ -359,7 +429,9 @@ impl Hub {
                 }
             }
             Kind::Server { token, hold } => {
-                let Some(entry) = op.entries.first() else { return };
+                let Some(entry) = op.entries.first() else {
+                    return;
+                };
                 let verdict = match entry.refused {
                     Some(refused) => Err(Cow::Borrowed(refused)),
                     None if self.holds(conn, &entry.topic) => Ok(()),
@@ -391,7 +463,9 @@ impl Hub {
             Verdict::Allow => {
                 let ack = |hub: &mut Self, conn: Key| {
                     if let Some(to) = to {
-                        hub.control(conn, |out| millstream_wire::encode_subscribed(out, &json, to));
+                        hub.control(conn, |out| {
+                            millstream_wire::encode_subscribed(out, &json, to)
+                        });
                     }
                 };
                 if self.holds(conn, topic) {
@@ -426,8 +500,12 @@ impl Hub {
         }
         let now = self.now;
         for _ in 0..4 {
-            let Ok(shared) = self.topics.open(topic, now) else { break };
-            let Some(head) = self.join(conn, &shared) else { continue };
+            let Ok(shared) = self.topics.open(topic, now) else {
+                break;
+            };
+            let Some(head) = self.join(conn, &shared) else {
+                continue;
+            };
             ack(self, conn);
             if hold {
                 self.hold(conn, topic);

@@ -49,14 +49,23 @@ impl Hub {
     /// At most `hold_bytes_max` bytes wait; see [`Released::dropped`]. Events of this turn that
     /// were published before are not affected.
     pub fn hold(&mut self, conn: Key, topic: &str) -> bool {
-        let Some(index) = self.local_index(topic) else { return false };
+        let Some(index) = self.local_index(topic) else {
+            return false;
+        };
         let slot = self.conns.get(conn).and_then(|conn| conn.subs.slot(index));
-        let Some(slot) = slot.filter(|slot| *slot != Place::HELD) else { return false };
+        let Some(slot) = slot.filter(|slot| *slot != Place::HELD) else {
+            return false;
+        };
         self.leave_lane(conn, Place { topic: index, slot });
         if let Some(state) = at_mut(&mut self.conns, conn.index) {
             state.subs.set(index, Place::HELD);
         }
-        let held = Held { conn: conn.index, frames: VecDeque::new(), bytes: 0, dropped: 0 };
+        let held = Held {
+            conn: conn.index,
+            frames: VecDeque::new(),
+            bytes: 0,
+            dropped: 0,
+        };
         self.local[index as usize].held.push(held);
         true
     }
@@ -65,16 +74,27 @@ impl Hub {
     /// new events through. `None` when nothing was held back.
     pub fn release(&mut self, conn: Key, topic: &str) -> Option<Released> {
         let index = self.local_index(topic)?;
-        self.conns.get(conn)?.subs.slot(index).filter(|slot| *slot == Place::HELD)?;
+        self.conns
+            .get(conn)?
+            .subs
+            .slot(index)
+            .filter(|slot| *slot == Place::HELD)?;
         let held = self.drop_held(conn, index)?;
-        let released = Released { frames: held.frames.len(), dropped: held.dropped };
+        let released = Released {
+            frames: held.frames.len(),
+            dropped: held.dropped,
+        };
         if let Some(state) = at_mut(&mut self.conns, conn.index) {
             state.subs.remove(index);
         }
         for bytes in held.frames {
             let stamp = self.stamp(crate::hub::Source::Group);
             self.stamp(crate::hub::Source::None);
-            self.turn_of(conn.index).shared.push(Shared { stamp, bytes, frames: 1 });
+            self.turn_of(conn.index).shared.push(Shared {
+                stamp,
+                bytes,
+                frames: 1,
+            });
         }
         if held.dropped > 0 {
             self.send_gap_mark(conn, index);

@@ -257,7 +257,10 @@ pub(crate) enum Source {
     /// One frame for several connections; never continued.
     Group,
     None,
-    Topic { index: u32, volatile: bool },
+    Topic {
+        index: u32,
+        volatile: bool,
+    },
 }
 
 pub(crate) const NO_TURN: u32 = u32::MAX;
@@ -372,7 +375,10 @@ impl Hub {
         }
         let gone = self.conns.remove(conn)?;
         // Its place may be taken again in this very turn: by somebody else.
-        if let Some(turn) = self.turns.get_mut(gone.turn as usize).filter(|t| t.conn == conn.index)
+        if let Some(turn) = self
+            .turns
+            .get_mut(gone.turn as usize)
+            .filter(|t| t.conn == conn.index)
         {
             turn.reset(NOBODY);
         }
@@ -486,8 +492,11 @@ impl Hub {
     /// Whether the connection holds the topic, in whatever way.
     #[must_use]
     pub fn holds(&self, conn: Key, topic: &str) -> bool {
-        self.local_index(topic)
-            .is_some_and(|index| self.conns.get(conn).is_some_and(|c| c.subs.slot(index).is_some()))
+        self.local_index(topic).is_some_and(|index| {
+            self.conns
+                .get(conn)
+                .is_some_and(|c| c.subs.slot(index).is_some())
+        })
     }
 
     /// Topics the connection holds.
@@ -499,7 +508,9 @@ impl Hub {
     /// Unsent bytes of a connection, those of this turn included.
     #[must_use]
     pub fn pending(&self, conn: Key) -> usize {
-        let Some(conn) = self.conns.get(conn) else { return 0 };
+        let Some(conn) = self.conns.get(conn) else {
+            return 0;
+        };
         let turn = self.turns.get(conn.turn as usize).map_or(0, Turn::bytes);
         turn + conn.backlog.as_ref().map_or(0, |backlog| backlog.bytes())
     }
@@ -507,7 +518,9 @@ impl Hub {
     /// Whether the connection's socket has not taken everything yet.
     #[must_use]
     pub fn has_backlog(&self, conn: Key) -> bool {
-        self.conns.get(conn).is_some_and(|conn| conn.backlog.is_some())
+        self.conns
+            .get(conn)
+            .is_some_and(|conn| conn.backlog.is_some())
     }
 
     /// Whether so much output was collected that it should be flushed before going on.
@@ -524,7 +537,9 @@ impl Hub {
 
     pub(crate) fn set_caps(&mut self, key: Key, caps: Caps) {
         let batch = caps.has_batch();
-        let Some(conn) = self.conns.get_mut(key) else { return };
+        let Some(conn) = self.conns.get_mut(key) else {
+            return;
+        };
         if conn.batch == batch {
             return;
         }
@@ -552,8 +567,12 @@ impl Hub {
 
     /// Ends a subscription, held back or not.
     pub(crate) fn leave(&mut self, key: Key, index: u32) -> bool {
-        let Some(conn) = self.conns.get_mut(key) else { return false };
-        let Some(slot) = conn.subs.slot(index) else { return false };
+        let Some(conn) = self.conns.get_mut(key) else {
+            return false;
+        };
+        let Some(slot) = conn.subs.slot(index) else {
+            return false;
+        };
         if slot == Place::HELD {
             conn.subs.remove(index);
             self.drop_held(key, index);
@@ -574,7 +593,9 @@ impl Hub {
     }
 
     pub(crate) fn join_lane(&mut self, key: Key, index: u32) {
-        let Some(conn) = self.conns.get_mut(key) else { return };
+        let Some(conn) = self.conns.get_mut(key) else {
+            return;
+        };
         let lane_number = u8::from(conn.batch);
         let local = &mut self.local[index as usize];
         let lane = &mut local.lanes[usize::from(lane_number)];
@@ -586,17 +607,28 @@ impl Hub {
             let from = u32::try_from(lane.chunks.len()).unwrap_or(u32::MAX);
             self.cut(index);
             let turn = self.turn_of(key.index);
-            turn.spans.push(Span { topic: index, lane: lane_number, from, to: Span::OPEN });
+            turn.spans.push(Span {
+                topic: index,
+                lane: lane_number,
+                from,
+                to: Span::OPEN,
+            });
         }
     }
 
     pub(crate) fn leave_lane(&mut self, key: Key, place: Place) {
         let Place { topic: index, slot } = place;
-        let Some(conn) = self.conns.get_mut(key) else { return };
+        let Some(conn) = self.conns.get_mut(key) else {
+            return;
+        };
         conn.subs.remove(index);
         let lane_number = u8::from(conn.batch);
         let lane = &mut self.local[index as usize].lanes[usize::from(lane_number)];
-        debug_assert_eq!(lane.subs.get(slot as usize), Some(&key.index), "slots are kept right");
+        debug_assert_eq!(
+            lane.subs.get(slot as usize),
+            Some(&key.index),
+            "slots are kept right"
+        );
         lane.subs.swap_remove(slot as usize);
         let moved = lane.subs.get(slot as usize).copied();
         let chunks = u32::try_from(lane.chunks.len()).unwrap_or(u32::MAX);
@@ -615,7 +647,12 @@ impl Hub {
             match open {
                 Some(span) => span.to = chunks,
                 None => {
-                    let span = Span { topic: index, lane: lane_number, from: 0, to: chunks };
+                    let span = Span {
+                        topic: index,
+                        lane: lane_number,
+                        from: 0,
+                        to: chunks,
+                    };
                     turn.spans.push(span);
                 }
             }
@@ -691,11 +728,15 @@ impl Hub {
     }
 
     pub(crate) fn extra(&mut self, conn: Key) -> Option<&mut Extra> {
-        self.conns.get_mut(conn).and_then(|conn| conn.extra.as_deref_mut())
+        self.conns
+            .get_mut(conn)
+            .and_then(|conn| conn.extra.as_deref_mut())
     }
 
     pub(crate) fn extra_or_new(&mut self, conn: Key) -> Option<&mut Extra> {
-        self.conns.get_mut(conn).map(|conn| &mut **conn.extra.get_or_insert_default())
+        self.conns
+            .get_mut(conn)
+            .map(|conn| &mut **conn.extra.get_or_insert_default())
     }
 
     /// Gives back what a connection no longer needs.
@@ -755,4 +796,3 @@ pub(crate) fn at_mut(conns: &mut Slab<Conn>, index: u32) -> Option<&mut Conn> {
 
 const TURNS_KEPT: usize = 256;
 const ARENA_KEPT: usize = 256 * 1024;
-

@@ -87,4 +87,3 @@ impl Default for Limits {
         }
     }
 }
-

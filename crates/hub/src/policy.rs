@@ -44,15 +44,25 @@ impl Pattern {
     #[must_use]
     pub fn new(pattern: &str) -> Self {
         match pattern.strip_suffix('*') {
-            Some(prefix) => Self { text: prefix.into(), prefix: true },
-            None => Self { text: pattern.into(), prefix: false },
+            Some(prefix) => Self {
+                text: prefix.into(),
+                prefix: true,
+            },
+            None => Self {
+                text: pattern.into(),
+                prefix: false,
+            },
         }
     }
 
     /// Whether the topic is one of those meant.
     #[must_use]
     pub fn matches(&self, topic: &str) -> bool {
-        if self.prefix { topic.starts_with(&*self.text) } else { topic == &*self.text }
+        if self.prefix {
+            topic.starts_with(&*self.text)
+        } else {
+            topic == &*self.text
+        }
     }
 }
 

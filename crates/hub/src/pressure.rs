@@ -142,7 +142,13 @@ impl Pressure {
     /// A sampler whose first window begins at `now`.
     #[must_use]
     pub fn new(config: PressureConfig, now: Millis) -> Self {
-        Self { config, at: now, published: 0, on: [false; 3], reason: Reason::None }
+        Self {
+            config,
+            at: now,
+            published: 0,
+            on: [false; 3],
+            reason: Reason::None,
+        }
     }
 
     /// Takes a sample; the flag says whether the reason changed.
@@ -166,7 +172,11 @@ impl Pressure {
         ];
         for (on, (value, threshold)) in self.on.iter_mut().zip(signals) {
             *on = threshold.is_some_and(|threshold| {
-                let floor = if *on { threshold * (1.0 - self.config.hysteresis) } else { threshold };
+                let floor = if *on {
+                    threshold * (1.0 - self.config.hysteresis)
+                } else {
+                    threshold
+                };
                 value >= floor
             });
         }
@@ -231,7 +241,10 @@ mod tests {
     use super::*;
 
     fn rate(pressure: &mut Pressure, at: u64, published: u64) -> (bool, Reason) {
-        let load = Load { published, ..Load::default() };
+        let load = Load {
+            published,
+            ..Load::default()
+        };
         let (changed, snapshot) = pressure.sample(Millis::from_millis(at), load);
         (changed, snapshot.reason)
     }
@@ -240,8 +253,14 @@ mod tests {
     fn a_signal_ends_only_clearly_below_its_threshold() {
         let mut pressure = Pressure::new(PressureConfig::default(), Millis::ZERO);
         assert_eq!(rate(&mut pressure, 1_000, 9_999), (false, Reason::None));
-        assert_eq!(rate(&mut pressure, 2_000, 19_999), (true, Reason::PublishRate));
-        assert_eq!(rate(&mut pressure, 3_000, 29_499), (false, Reason::PublishRate));
+        assert_eq!(
+            rate(&mut pressure, 2_000, 19_999),
+            (true, Reason::PublishRate)
+        );
+        assert_eq!(
+            rate(&mut pressure, 3_000, 29_499),
+            (false, Reason::PublishRate)
+        );
         assert_eq!(rate(&mut pressure, 4_000, 38_400), (true, Reason::None));
     }
 

@@ -71,7 +71,9 @@ pub struct Member {
 impl Member {
     /// The envelope without its WebSocket header.
     pub(crate) fn json(&self) -> &[u8] {
-        self.frame.get(usize::from(self.header)..).unwrap_or_default()
+        self.frame
+            .get(usize::from(self.header)..)
+            .unwrap_or_default()
     }
 }
 
@@ -86,7 +88,10 @@ pub struct PublishOptions {
 
 impl Default for PublishOptions {
     fn default() -> Self {
-        Self { numbered: true, volatile: false }
+        Self {
+            numbered: true,
+            volatile: false,
+        }
     }
 }
 
@@ -202,9 +207,12 @@ impl<I: Inboxes> Publisher<'_, I> {
             self.refuse_when_full(state)?;
             let seq = numbered.then(|| state.advance());
             let prefix = topic.prefix();
-            let encode =
-                |out: &mut Vec<u8>| wire::encode_envelope(out, prefix, event, data, seq);
-            let event = Outgoing { seq, volatile, size };
+            let encode = |out: &mut Vec<u8>| wire::encode_envelope(out, prefix, event, data, seq);
+            let event = Outgoing {
+                seq,
+                volatile,
+                size,
+            };
             Ok(self.fan_out(topic, state, local, event, encode))
         })
     }
@@ -227,7 +235,11 @@ impl<I: Inboxes> Publisher<'_, I> {
                 RawPayload::Binary(bytes) => wire::encode_binary(out, bytes),
             };
             let volatile = topic.policy().volatile;
-            let event = Outgoing { seq: None, volatile, size: payload.len() };
+            let event = Outgoing {
+                seq: None,
+                volatile,
+                size: payload.len(),
+            };
             Ok(self.fan_out(topic, state, local, event, encode))
         })
     }
@@ -248,7 +260,10 @@ impl<I: Inboxes> Publisher<'_, I> {
     ) -> Result<Vec<Published>, PublishError> {
         if members.len() > members_max as usize {
             let limit = members_max as usize;
-            return Err(PublishError::TooMany { members: members.len(), limit });
+            return Err(PublishError::TooMany {
+                members: members.len(),
+                limit,
+            });
         }
         for _ in 0..REOPEN_MAX {
             let opened = self.open_all(members)?;
@@ -270,11 +285,15 @@ impl<I: Inboxes> Publisher<'_, I> {
             let mut audience: SmallVec<[u32; 4]> =
                 SmallVec::from_elem(0, usize::from(self.topics.workers()));
             for ((member, topic), survives) in members.iter().zip(&opened).zip(survivors) {
-                let mut result = Published { delivered: false, seq: None, queued: false };
+                let mut result = Published {
+                    delivered: false,
+                    seq: None,
+                    queued: false,
+                };
                 if let (true, Ok(at)) = (survives, ids.binary_search(&topic.id())) {
                     let state: &mut TopicState = &mut states[at];
-                    let seq = (member.numbered && !topic.policy().volatile)
-                        .then(|| state.advance());
+                    let seq =
+                        (member.numbered && !topic.policy().volatile).then(|| state.advance());
                     encoded.push(encode_member(topic, member, seq));
                     let bytes = encoded.last().map_or(0, |member| member.frame.len());
                     self.topics.count(topic, state, bytes);
@@ -316,11 +335,15 @@ impl<I: Inboxes> Publisher<'_, I> {
         let own = local.as_ref().map(|hub| hub.worker());
         for (worker, count) in (0_u16..).zip(audience) {
             if *count > 0 && Some(worker) != own {
-                self.inboxes.push(worker, Delivery::Batch(Arc::clone(&members)));
+                self.inboxes
+                    .push(worker, Delivery::Batch(Arc::clone(&members)));
             }
         }
         let Some(hub) = local else { return false };
-        if audience.get(usize::from(hub.worker())).is_none_or(|count| *count == 0) {
+        if audience
+            .get(usize::from(hub.worker()))
+            .is_none_or(|count| *count == 0)
+        {
             return false;
         }
         if self.inboxes.is_empty(hub.worker()) {
@@ -367,7 +390,11 @@ impl<I: Inboxes> Publisher<'_, I> {
         event: Outgoing,
         encode: impl Fn(&mut Vec<u8>),
     ) -> Published {
-        let Outgoing { seq, volatile, size } = event;
+        let Outgoing {
+            seq,
+            volatile,
+            size,
+        } = event;
         let own = local.as_ref().map(|hub| hub.worker());
         let mut delivered = false;
         let mut elsewhere = false;
@@ -375,36 +402,60 @@ impl<I: Inboxes> Publisher<'_, I> {
         for (worker, count) in (0_u16..).zip(state.audience()) {
             if *count > 0 {
                 delivered = true;
-                if Some(worker) == own { here = true } else { elsewhere = true }
+                if Some(worker) == own {
+                    here = true
+                } else {
+                    elsewhere = true
+                }
             }
         }
         let direct = own.is_some_and(|worker| self.inboxes.is_empty(worker));
         if let (Some(hub), false, true) = (local, elsewhere, direct || !here) {
             // The common case of one worker: straight into the batch.
-            let bytes = if here { hub.append(topic.id(), volatile, &encode) } else { size };
+            let bytes = if here {
+                hub.append(topic.id(), volatile, &encode)
+            } else {
+                size
+            };
             self.topics.count(topic, state, bytes);
-            return Published { delivered, seq, queued: false };
+            return Published {
+                delivered,
+                seq,
+                queued: false,
+            };
         }
         let mut frame = Vec::new();
         if delivered {
             encode(&mut frame);
         }
-        self.topics.count(topic, state, if delivered { frame.len() } else { size });
+        self.topics
+            .count(topic, state, if delivered { frame.len() } else { size });
         let frame = Bytes::from(frame);
         let id = topic.id();
         for (worker, count) in (0_u16..).zip(state.audience()) {
             if *count > 0 {
-                let delivery = Delivery::Event { topic: id, frame: frame.clone(), volatile };
+                let delivery = Delivery::Event {
+                    topic: id,
+                    frame: frame.clone(),
+                    volatile,
+                };
                 self.inboxes.push(worker, delivery);
             }
         }
-        Published { delivered, seq, queued: here }
+        Published {
+            delivered,
+            seq,
+            queued: here,
+        }
     }
 }
 
 /// Bytes of an application's own protocol.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[allow(clippy::exhaustive_enums, reason = "complete: WebSocket has two kinds of messages")]
+#[allow(
+    clippy::exhaustive_enums,
+    reason = "complete: WebSocket has two kinds of messages"
+)]
 pub enum RawPayload<'a> {
     /// A binary message.
     Binary(&'a [u8]),
@@ -448,7 +499,11 @@ fn envelope_size(topic: &Topic, event: &str, data: RawJsonRef<'_>) -> usize {
 
 fn check_size(bytes: usize) -> Result<(), PublishError> {
     let limit = wire::FRAME_CODE_UNITS_MAX;
-    if bytes > limit { Err(PublishError::TooLarge { bytes, limit }) } else { Ok(()) }
+    if bytes > limit {
+        Err(PublishError::TooLarge { bytes, limit })
+    } else {
+        Ok(())
+    }
 }
 
 fn encode_member(topic: &Topic, member: &BatchMember<'_>, seq: Option<u64>) -> Member {
@@ -460,8 +515,16 @@ fn encode_member(topic: &Topic, member: &BatchMember<'_>, seq: Option<u64>) -> M
         128..=65_539 => 4,
         _ => 10,
     };
-    debug_assert_eq!(frame.get(usize::from(header)), Some(&b'{'), "an envelope follows");
-    Member { topic: topic.id(), header, frame: frame.into() }
+    debug_assert_eq!(
+        frame.get(usize::from(header)),
+        Some(&b'{'),
+        "an envelope follows"
+    );
+    Member {
+        topic: topic.id(),
+        header,
+        frame: frame.into(),
+    }
 }
 
 /// Which members are not replaced by a later one with the same key.
@@ -476,7 +539,9 @@ fn surviving(members: &[BatchMember<'_>]) -> Vec<bool> {
         .iter()
         .enumerate()
         .map(|(at, member)| {
-            member.coalesce_key.is_none_or(|key| last.get(key).is_none_or(|newest| *newest == at))
+            member
+                .coalesce_key
+                .is_none_or(|key| last.get(key).is_none_or(|newest| *newest == at))
         })
         .collect()
 }

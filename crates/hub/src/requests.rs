@@ -81,20 +81,33 @@ impl Hub {
             }
         };
         if let Some(refused) = refused {
-            self.events.push_back(Event::Replied { token, result: Err(refused) });
+            self.events.push_back(Event::Replied {
+                token,
+                result: Err(refused),
+            });
             return;
         }
         let timeout = if timeout.is_zero() { default } else { timeout };
-        let timer = Timer::Request { conn, reference: token };
+        let timer = Timer::Request {
+            conn,
+            reference: token,
+        };
         self.timers.insert(now.saturating_add(timeout), timer);
         self.tally.requests += 1;
-        self.control(conn, |out| millstream_wire::encode_request(out, token, event, data));
+        self.control(conn, |out| {
+            millstream_wire::encode_request(out, token, event, data)
+        });
     }
 
     pub(crate) fn handle_reply(&mut self, conn: Key, to: Ref<'_>, outcome: ReplyOutcome<'_>) {
         // A text never matches a number: our refs are numbers.
-        let Some(reference) = to.as_u64_exact() else { return };
-        let Some(token) = self.extra(conn).and_then(|extra| extra.requests.take(reference)) else {
+        let Some(reference) = to.as_u64_exact() else {
+            return;
+        };
+        let Some(token) = self
+            .extra(conn)
+            .and_then(|extra| extra.requests.take(reference))
+        else {
             return;
         };
         let result = match outcome {

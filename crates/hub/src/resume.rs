@@ -12,7 +12,10 @@ use crate::topics::Topic;
 /// Whose a text message is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[must_use = "messages of the application have to be handed to it"]
-#[allow(clippy::exhaustive_enums, reason = "complete: a message is one or the other")]
+#[allow(
+    clippy::exhaustive_enums,
+    reason = "complete: a message is one or the other"
+)]
 pub enum Receipt {
     /// The application's.
     App,
@@ -26,17 +29,26 @@ impl Hub {
     /// # Cost
     /// An application message is told apart by its fourth byte, without parsing.
     pub fn receive(&mut self, conn: Key, text: &str) -> Receipt {
-        let Some(frame) = wire::recognise(text) else { return Receipt::App };
+        let Some(frame) = wire::recognise(text) else {
+            return Receipt::App;
+        };
         match frame {
             ClientFrame::Hello { caps } => self.set_caps(conn, caps),
             ClientFrame::Reply { reference, outcome } => {
                 self.handle_reply(conn, reference, outcome);
             }
-            ClientFrame::Resume { session_id, last_seen } => {
+            ClientFrame::Resume {
+                session_id,
+                last_seen,
+            } => {
                 self.remember_positions(conn, last_seen);
                 let session = session_id.to_cow().into_owned();
                 let last_seen = last_seen.to_owned();
-                self.events.push_back(Event::Resume { conn, session, last_seen });
+                self.events.push_back(Event::Resume {
+                    conn,
+                    session,
+                    last_seen,
+                });
             }
             ClientFrame::Subscribe { topic, reference } => {
                 self.handle_subscribe(conn, topic, reference);
@@ -70,13 +82,17 @@ impl Hub {
         let hold = self.config.limits.resume_hold;
         let mut held = Vec::new();
         let now = self.now;
-        let Some(extra) = self.extra_or_new(conn) else { return };
+        let Some(extra) = self.extra_or_new(conn) else {
+            return;
+        };
         if last_seen.is_object() {
             for (topic, position) in last_seen.fields() {
                 if extra.positions.len() >= topics_max {
                     break;
                 }
-                let Some(position) = position.as_f64() else { continue };
+                let Some(position) = position.as_f64() else {
+                    continue;
+                };
                 let topic = topic.to_cow();
                 if topic.len() <= POSITION_TOPIC_BYTES_MAX {
                     extra.positions.insert(topic.as_ref().into(), position);
@@ -88,7 +104,8 @@ impl Hub {
             self.tidy(conn);
             return;
         }
-        self.timers.insert(now.saturating_add(hold), Timer::Positions(conn));
+        self.timers
+            .insert(now.saturating_add(hold), Timer::Positions(conn));
         for topic in held {
             if self.holds(conn, &topic)
                 && let Some(topic) = self.topics.find(&topic)
@@ -102,8 +119,12 @@ impl Hub {
     /// Tells a client that resumed from somewhere else than the topic's present number to
     /// reload it: the hub keeps no history, so whatever lies between is not to be had here.
     pub(crate) fn check_position(&mut self, conn: Key, topic: &Arc<Topic>, head: u64) {
-        let Some(extra) = self.extra(conn) else { return };
-        let Some(position) = extra.positions.remove(&**topic.name()) else { return };
+        let Some(extra) = self.extra(conn) else {
+            return;
+        };
+        let Some(position) = extra.positions.remove(&**topic.name()) else {
+            return;
+        };
         // Numbers stay below 2^53, so the comparison is exact.
         #[allow(clippy::cast_precision_loss, reason = "numbers stay below 2^53")]
         let complete = position == head as f64;

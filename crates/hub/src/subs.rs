@@ -100,7 +100,10 @@ impl Subs {
         };
         let list = list.into_iter().flatten().copied();
         let map = map.into_iter().flat_map(|map| map.iter());
-        list.chain(map.map(|(topic, slot)| Place { topic: *topic, slot: *slot }))
+        list.chain(map.map(|(topic, slot)| Place {
+            topic: *topic,
+            slot: *slot,
+        }))
     }
 }
 
@@ -131,7 +134,9 @@ mod tests {
     fn one_topic_takes_one_place() {
         let mut subs = Subs::default();
         subs.set(7, 9);
-        let Subs::List(list) = &subs else { panic!("a list") };
+        let Subs::List(list) = &subs else {
+            panic!("a list")
+        };
         assert_eq!(list.capacity(), 1);
         assert_eq!(size_of::<Subs>(), 24);
     }

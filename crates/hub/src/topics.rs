@@ -166,7 +166,10 @@ impl Topics {
     /// Number of known topics. Takes every shard's read lock.
     #[must_use]
     pub fn len(&self) -> usize {
-        self.shards.iter().map(|shard| shard.read().by_name.len()).sum()
+        self.shards
+            .iter()
+            .map(|shard| shard.read().by_name.len())
+            .sum()
     }
 
     /// Whether no topic is known.
@@ -224,7 +227,9 @@ impl Topics {
         state.window_messages = state.window_messages.saturating_add(1);
         state.window_bytes = state.window_bytes.saturating_add(bytes as u64);
         self.stats.published.fetch_add(1, Ordering::Relaxed);
-        self.stats.published_bytes.fetch_add(bytes as u64, Ordering::Relaxed);
+        self.stats
+            .published_bytes
+            .fetch_add(bytes as u64, Ordering::Relaxed);
     }
 
     fn shard(&self, name: &str) -> &RwLock<Shard> {
@@ -236,12 +241,16 @@ impl Topics {
 
     /// Where numbers of a topic that is new at `now` begin.
     fn base(&self, now: Millis) -> u64 {
-        self.boot_unix_ms.saturating_add(now.as_millis()).saturating_mul(1024)
+        self.boot_unix_ms
+            .saturating_add(now.as_millis())
+            .saturating_mul(1024)
     }
 
     fn evict(&self, shard: &mut Shard) -> bool {
         for _ in 0..EVICTION_PROBES.min(shard.queue.len()) {
-            let Some(topic) = shard.queue.pop_front() else { return false };
+            let Some(topic) = shard.queue.pop_front() else {
+                return false;
+            };
             let mut state = topic.state.lock();
             if state.audience.iter().any(|count| *count > 0) {
                 drop(state);
@@ -287,13 +296,22 @@ impl Topic {
     /// Subscriptions on all workers.
     #[must_use]
     pub fn subscribers(&self) -> u64 {
-        self.state.lock().audience.iter().map(|count| u64::from(*count)).sum()
+        self.state
+            .lock()
+            .audience
+            .iter()
+            .map(|count| u64::from(*count))
+            .sum()
     }
 
     /// Runs `work` with the state locked; `None` when the table has forgotten the topic.
     pub(crate) fn locked<R>(&self, work: impl FnOnce(&mut TopicState) -> R) -> Option<R> {
         let mut state = self.state.lock();
-        if state.retired { None } else { Some(work(&mut state)) }
+        if state.retired {
+            None
+        } else {
+            Some(work(&mut state))
+        }
     }
 
     /// Locks several topics at once; the caller has to pass them in order of id.

@@ -39,7 +39,10 @@ impl Lane {
         frames: u32,
         encode: impl FnOnce(&mut Vec<u8>),
     ) -> usize {
-        debug_assert!(self.shared.is_none(), "a lane is shared only while it is flushed");
+        debug_assert!(
+            self.shared.is_none(),
+            "a lane is shared only while it is flushed"
+        );
         let before = self.buf.len();
         encode(&mut self.buf);
         let end = u32::try_from(self.buf.len()).unwrap_or(u32::MAX);
@@ -48,7 +51,12 @@ impl Lane {
                 last.end = end;
                 last.frames += frames;
             }
-            _ => self.chunks.push(Chunk { stamp, end, frames, volatile }),
+            _ => self.chunks.push(Chunk {
+                stamp,
+                end,
+                frames,
+                volatile,
+            }),
         }
         self.buf.len() - before
     }
@@ -63,7 +71,9 @@ impl Lane {
 
     /// Bytes of a run of chunks.
     pub(crate) fn range(&self, from: usize, to: usize) -> core::ops::Range<usize> {
-        let start = from.checked_sub(1).and_then(|before| self.chunks.get(before));
+        let start = from
+            .checked_sub(1)
+            .and_then(|before| self.chunks.get(before));
         let end = to.checked_sub(1).and_then(|last| self.chunks.get(last));
         let (start, end) = (start.map_or(0, |c| c.end), end.map_or(0, |c| c.end));
         start as usize..end as usize
@@ -76,7 +86,9 @@ impl Lane {
             return Bytes::copy_from_slice(self.bytes().get(range).unwrap_or_default());
         }
         let buf = &mut self.buf;
-        self.shared.get_or_insert_with(|| Bytes::from(core::mem::take(buf))).slice(range)
+        self.shared
+            .get_or_insert_with(|| Bytes::from(core::mem::take(buf)))
+            .slice(range)
     }
 
     /// Lends the lane a buffer from the pool when it has none.
@@ -152,8 +164,17 @@ impl Turn {
     }
 
     pub(crate) fn bytes(&self) -> usize {
-        let direct: usize = self.direct.iter().map(|part| (part.end - part.start) as usize).sum();
-        direct + self.shared.iter().map(|part| part.bytes.len()).sum::<usize>()
+        let direct: usize = self
+            .direct
+            .iter()
+            .map(|part| (part.end - part.start) as usize)
+            .sum();
+        direct
+            + self
+                .shared
+                .iter()
+                .map(|part| part.bytes.len())
+                .sum::<usize>()
     }
 }
 

@@ -53,8 +53,9 @@ struct Room {
 impl Room {
     fn new(connections: usize, topics_each: usize) -> Self {
         let mut hub = Hub::single(HubConfig::default());
-        let conns: Vec<Key> =
-            (0..connections).map(|_| hub.open(None, Millis::ZERO).unwrap()).collect();
+        let conns: Vec<Key> = (0..connections)
+            .map(|_| hub.open(None, Millis::ZERO).unwrap())
+            .collect();
         for conn in &conns {
             for topic in 0..topics_each {
                 assert!(hub.subscribe_unchecked(*conn, &format!("room:{topic}")));
@@ -66,10 +67,16 @@ impl Room {
 
     fn publish(&mut self, topic: &str, times: usize) {
         let data = RawJsonRef::parse(b"{\"id\":1,\"text\":\"hello\"}").unwrap();
-        let publisher = Publisher { topics: &self.topics, inboxes: &Alone, now: Millis::ZERO };
+        let publisher = Publisher {
+            topics: &self.topics,
+            inboxes: &Alone,
+            now: Millis::ZERO,
+        };
         for _ in 0..times {
             let options = PublishOptions::default();
-            publisher.publish(Some(&mut self.hub), topic, "created", data, options).unwrap();
+            publisher
+                .publish(Some(&mut self.hub), topic, "created", data, options)
+                .unwrap();
         }
     }
 
@@ -98,8 +105,16 @@ impl Room {
 fn delivering_to_subscribers_allocates_nothing() {
     for connections in [100, 1_000, 4_000] {
         let mut room = Room::new(connections, 1);
-        assert_eq!(room.allocations(&["room:0"], 1), 0, "{connections} connections");
-        assert_eq!(room.allocations(&["room:0"], 64), 0, "{connections} connections, a burst");
+        assert_eq!(
+            room.allocations(&["room:0"], 1),
+            0,
+            "{connections} connections"
+        );
+        assert_eq!(
+            room.allocations(&["room:0"], 64),
+            0,
+            "{connections} connections, a burst"
+        );
     }
 }
 
@@ -107,7 +122,11 @@ fn delivering_to_subscribers_allocates_nothing() {
 fn delivering_two_topics_in_one_turn_allocates_nothing() {
     for connections in [100, 1_000] {
         let mut room = Room::new(connections, 2);
-        assert_eq!(room.allocations(&["room:0", "room:1"], 3), 0, "{connections} connections");
+        assert_eq!(
+            room.allocations(&["room:0", "room:1"], 3),
+            0,
+            "{connections} connections"
+        );
     }
 }
 

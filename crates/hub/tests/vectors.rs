@@ -12,8 +12,14 @@ const VECTORS: &str = include_str!("../../../vectors/transport-frames.json");
 
 /// Where we do better on purpose; the vectors describe the original.
 const DEPARTURES: [(&str, &str); 2] = [
-    ("subscribe-again-now-denied", "a denial ends the subscription it is about"),
-    ("unsubscribe-system-topic", "a client has no say over subscriptions the server made"),
+    (
+        "subscribe-again-now-denied",
+        "a denial ends the subscription it is about",
+    ),
+    (
+        "unsubscribe-system-topic",
+        "a client has no say over subscriptions the server made",
+    ),
 ];
 
 #[derive(Default)]
@@ -29,11 +35,16 @@ impl Sink for Wire {
 impl Wire {
     fn take(&mut self) -> Vec<Value> {
         let mut decoder = Decoder::new(Role::Client);
-        let limits = DecodeLimits { message_bytes_max: 1 << 20, ..DecodeLimits::default() };
+        let limits = DecodeLimits {
+            message_bytes_max: 1 << 20,
+            ..DecodeLimits::default()
+        };
         let mut input = Input::new(&mut self.0);
         let mut texts = Vec::new();
         while let Some(frame) = decoder.next(&mut input, &limits).unwrap() {
-            let Frame::Text(text) = frame else { panic!("only text frames: {frame:?}") };
+            let Frame::Text(text) = frame else {
+                panic!("only text frames: {frame:?}")
+            };
             texts.push(serde_json::from_str(text).unwrap());
         }
         self.0.clear();
@@ -97,23 +108,42 @@ fn run(vector: &Value) {
     let name = vector["name"].as_str().unwrap();
     let check = &vector["check"];
     let departs = DEPARTURES.iter().any(|(departure, _)| *departure == name);
-    let config = HubConfig { open_topics: vec![Pattern::new("*")], ..HubConfig::default() };
+    let config = HubConfig {
+        open_topics: vec![Pattern::new("*")],
+        ..HubConfig::default()
+    };
     let mut hub = Hub::single(config);
     let mut host = Host::default();
     let mut wire = Wire::default();
     let conn = hub.open(Some("s"), Millis::ZERO).unwrap();
-    let subscribed = check["setup"]["subscribed"].as_array().cloned().unwrap_or_default();
+    let subscribed = check["setup"]["subscribed"]
+        .as_array()
+        .cloned()
+        .unwrap_or_default();
     for topic in &subscribed {
         let text = json!({"type": "subscribe", "topic": topic});
-        assert_eq!(receive(&mut hub, conn, &text_with_type_first(&text)), Receipt::Control);
+        assert_eq!(
+            receive(&mut hub, conn, &text_with_type_first(&text)),
+            Receipt::Control
+        );
         host.pump(&mut hub);
     }
     if let Some(deny) = check["setup"]["deny"].as_object() {
-        host.deny = deny.iter().map(|(topic, result)| (topic.clone(), result.clone())).collect();
+        host.deny = deny
+            .iter()
+            .map(|(topic, result)| (topic.clone(), result.clone()))
+            .collect();
     }
     let pending = !check["setup"]["pending_request_ref"].is_null();
     if pending {
-        hub.request(conn, 1, "ask", RawJsonRef::NULL, Duration::ZERO, Millis::ZERO);
+        hub.request(
+            conn,
+            1,
+            "ask",
+            RawJsonRef::NULL,
+            Duration::ZERO,
+            Millis::ZERO,
+        );
     }
     hub.flush(&mut wire);
     wire.take();

@@ -29,18 +29,20 @@ pub struct Conn {
 
 impl std::fmt::Debug for Conn {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Conn").field("id", &self.id).finish_non_exhaustive()
+        f.debug_struct("Conn")
+            .field("id", &self.id)
+            .finish_non_exhaustive()
     }
 }
 
 impl Conn {
-    pub(crate) fn new(
-        id: ConnId,
-        session: [u8; 16],
-        peer: Arc<Peer>,
-        shared: Arc<Shared>,
-    ) -> Self {
-        Self { id, session, peer, shared }
+    pub(crate) fn new(id: ConnId, session: [u8; 16], peer: Arc<Peer>, shared: Arc<Shared>) -> Self {
+        Self {
+            id,
+            session,
+            peer,
+            shared,
+        }
     }
 
     /// The connection's id, unique while the process runs.
@@ -87,7 +89,8 @@ impl Conn {
         let (by, topic, event) = (by.to_owned(), topic.to_owned(), event.to_owned());
         let key = self.id.key();
         self.output(move |core| {
-            core.hub.send_coalesced(key, &by, &topic, &event, data.get());
+            core.hub
+                .send_coalesced(key, &by, &topic, &event, data.get());
         });
     }
 
@@ -202,7 +205,8 @@ impl Conn {
             let token = core.shared.next_token();
             core.replies.insert(token, answer);
             let (now, timeout) = (core.now, timeout.unwrap_or_default());
-            core.hub.request(key, token, &event, data.get(), timeout, now);
+            core.hub
+                .request(key, token, &event, data.get(), timeout, now);
             core.pump();
         })
         .await
@@ -289,10 +293,7 @@ impl Handle {
     ///
     /// # Errors
     /// [`PublishError`]; nothing was numbered or delivered then.
-    pub fn publish_batched(
-        &self,
-        members: &[OwnedMember],
-    ) -> Result<Vec<Published>, PublishError> {
+    pub fn publish_batched(&self, members: &[OwnedMember]) -> Result<Vec<Published>, PublishError> {
         let members: Vec<BatchMember<'_>> = members
             .iter()
             .map(|member| BatchMember {
@@ -349,7 +350,8 @@ impl Handle {
         reason: &str,
     ) -> usize {
         let reason: Arc<str> = reason.into();
-        self.each(filter, move |core, key| core.say_close(key, code, &reason)).await
+        self.each(filter, move |core, key| core.say_close(key, code, &reason))
+            .await
     }
 
     /// Cuts every connection whose peer the filter accepts; gives their number.
@@ -403,8 +405,11 @@ impl Handle {
         work: impl FnOnce(&Publisher<'_, crate::worker::inbox::AllInboxes>) -> R,
     ) -> R {
         let now = self.shared.clock();
-        let publisher =
-            Publisher { topics: &self.shared.topics, inboxes: &self.shared.inboxes, now };
+        let publisher = Publisher {
+            topics: &self.shared.topics,
+            inboxes: &self.shared.inboxes,
+            now,
+        };
         work(&publisher)
     }
 }

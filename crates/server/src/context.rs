@@ -3,9 +3,7 @@
 use std::any::Any;
 
 use millstream_core::{ConnId, Key, RawJsonRef};
-use millstream_hub::{
-    BatchMember, PublishError, PublishOptions, Published, RawPayload, Sent,
-};
+use millstream_hub::{BatchMember, PublishError, PublishOptions, Published, RawPayload, Sent};
 
 use crate::conn::{Conn, Handle};
 use crate::peer::Peer;
@@ -23,7 +21,9 @@ pub struct Context<'a> {
 
 impl std::fmt::Debug for Context<'_> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Context").field("id", &self.id()).finish_non_exhaustive()
+        f.debug_struct("Context")
+            .field("id", &self.id())
+            .finish_non_exhaustive()
     }
 }
 
@@ -54,13 +54,21 @@ impl<'a> Context<'a> {
     #[must_use]
     pub fn conn(&self) -> Conn {
         let link = self.link();
-        Conn::new(self.id(), link.session, link.peer.clone(), self.core.shared.clone())
+        Conn::new(
+            self.id(),
+            link.session,
+            link.peer.clone(),
+            self.core.shared.clone(),
+        )
     }
 
     fn link(&self) -> &Link {
         // `Core::with_hook` makes a context only for a connection that has a socket, and sockets
         // are dropped only between hooks.
-        self.core.links.peek(self.key).expect("hooks run for connections that have a socket")
+        self.core
+            .links
+            .peek(self.key)
+            .expect("hooks run for connections that have a socket")
     }
 
     /// A handle to the server for other threads and for later.
@@ -135,7 +143,10 @@ impl<'a> Context<'a> {
         event: &str,
         data: RawJsonRef<'_>,
     ) -> Sent {
-        let sent = self.core.hub.send_coalesced(self.key, key, topic, event, data);
+        let sent = self
+            .core
+            .hub
+            .send_coalesced(self.key, key, topic, event, data);
         self.core.after_publish(false);
         sent
     }

@@ -25,7 +25,7 @@ pub use self::hooks::{
 };
 pub use self::logging::init as init_logging;
 pub use self::peer::{Address, Peer, RequestId, UserData};
+pub use self::server::{Builder, Server, StartError, Stopped, Stopper};
 pub use millstream_hub::{
     BatchMember, PublishError, PublishOptions, Published, RawPayload, RequestError, Sent, Verdict,
 };
-pub use self::server::{Builder, Server, StartError, Stopped, Stopper};

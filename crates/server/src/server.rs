@@ -194,7 +194,8 @@ impl Builder {
     /// that cannot be read, or a system out of resources.
     pub async fn bind(self) -> Result<Server, StartError> {
         let raw = self.raw;
-        self.bind_with(|config, hooks| worker::start(config, hooks, raw)).await
+        self.bind_with(|config, hooks| worker::start(config, hooks, raw))
+            .await
     }
 
     /// The same with another pool of workers.

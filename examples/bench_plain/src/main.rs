@@ -58,7 +58,11 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     config.workers = args.workers;
     config.upgrade_rate_limit = 0;
     config.message_bytes_max = 1024 * 1024;
-    let server = Server::builder(Plain).config(config).raw_protocol().bind().await?;
+    let server = Server::builder(Plain)
+        .config(config)
+        .raw_protocol()
+        .bind()
+        .await?;
     server.announce()?;
     server.run().await?;
     Ok(())

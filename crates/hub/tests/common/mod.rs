@@ -63,11 +63,16 @@ impl Sink for Wires {
     fn send(&mut self, conn: Key, bytes: &[u8]) -> Wrote {
         self.writes += 1;
         let room = self.room.get_mut(&conn);
-        let taken = room.as_ref().map_or(bytes.len(), |room| bytes.len().min(**room));
+        let taken = room
+            .as_ref()
+            .map_or(bytes.len(), |room| bytes.len().min(**room));
         if let Some(room) = room {
             *room -= taken;
         }
-        self.received.entry(conn).or_default().extend_from_slice(&bytes[..taken]);
+        self.received
+            .entry(conn)
+            .or_default()
+            .extend_from_slice(&bytes[..taken]);
         Wrote::Bytes(taken)
     }
 
@@ -104,7 +109,14 @@ struct Pending {
 impl Pending {
     fn new(topics: Vec<String>, reference: u32, batch: bool) -> Self {
         let asked = vec![false; topics.len()];
-        Self { leave: false, batch, asked, topics, reference, ticket: None }
+        Self {
+            leave: false,
+            batch,
+            asked,
+            topics,
+            reference,
+            ticket: None,
+        }
     }
 }
 
@@ -129,7 +141,10 @@ const CONNS_MAX: usize = 6;
 impl Rig {
     /// With `lossy` the backlog is so small that frames are dropped.
     pub fn new(lossy: bool) -> Self {
-        let mut limits = Limits { subscriptions_max: 4, ..Limits::default() };
+        let mut limits = Limits {
+            subscriptions_max: 4,
+            ..Limits::default()
+        };
         if lossy {
             limits.backlog_bytes_max = 400;
             limits.control_bytes_max = 1 << 20;
@@ -192,33 +207,47 @@ impl Rig {
     }
 
     fn belief(&mut self, key: Key) -> &mut Belief {
-        self.beliefs.get_mut(&key.to_u64()).expect("a connection that is open")
+        self.beliefs
+            .get_mut(&key.to_u64())
+            .expect("a connection that is open")
     }
 
     fn open(&mut self) {
         if self.keys.len() >= CONNS_MAX {
             return;
         }
-        let key = self.hub.open(Some("s"), Millis::from_millis(self.now)).expect("room");
+        let key = self
+            .hub
+            .open(Some("s"), Millis::from_millis(self.now))
+            .expect("room");
         let welcome = r#"{"type":"welcome","sessionId":"s"}"#.to_owned();
-        let belief = Belief { expected: vec![welcome], ..Belief::default() };
+        let belief = Belief {
+            expected: vec![welcome],
+            ..Belief::default()
+        };
         self.beliefs.insert(key.to_u64(), belief);
         self.keys.push(key);
     }
 
     fn close(&mut self, choices: &mut Choices<'_>) {
-        let Some(key) = self.pick(choices) else { return };
+        let Some(key) = self.pick(choices) else {
+            return;
+        };
         let summary = self.hub.close(key).expect("it was open");
         assert!(self.hub.close(key).is_none());
         self.keys.retain(|other| *other != key);
         let belief = self.beliefs.remove(&key.to_u64()).expect("it was open");
         let mut told: Vec<&str> = summary.subscriptions.iter().map(|topic| &**topic).collect();
         told.sort_unstable();
-        assert!(told.iter().eq(belief.topics.iter()), "the summary names what was held");
+        assert!(
+            told.iter().eq(belief.topics.iter()),
+            "the summary names what was held"
+        );
         for pending in &belief.pending {
             if let Some(ticket) = pending.ticket {
                 // Verdicts that come late change nothing.
-                self.hub.settle(ticket, [Verdict::Allow, Verdict::Allow, Verdict::Allow]);
+                self.hub
+                    .settle(ticket, [Verdict::Allow, Verdict::Allow, Verdict::Allow]);
             }
         }
         let received = self.wires.received.remove(&key).unwrap_or_default();
@@ -234,7 +263,9 @@ impl Rig {
     }
 
     fn subscribe(&mut self, choices: &mut Choices<'_>) {
-        let Some(key) = self.pick(choices) else { return };
+        let Some(key) = self.pick(choices) else {
+            return;
+        };
         let topic = TOPICS[choices.below(TOPICS.len())];
         self.next_reference += 1;
         let reference = self.next_reference;
@@ -245,28 +276,42 @@ impl Rig {
     }
 
     fn subscribe_batch(&mut self, choices: &mut Choices<'_>) {
-        let Some(key) = self.pick(choices) else { return };
+        let Some(key) = self.pick(choices) else {
+            return;
+        };
         self.next_reference += 1;
         let reference = self.next_reference;
         let topics: Vec<String> = (0..1 + choices.below(3))
             .map(|_| TOPICS[choices.below(TOPICS.len())].to_owned())
             .collect();
         self.request(key, topics.clone(), reference, true);
-        let list = topics.iter().map(|t| format!("\"{t}\"")).collect::<Vec<_>>().join(",");
+        let list = topics
+            .iter()
+            .map(|t| format!("\"{t}\""))
+            .collect::<Vec<_>>()
+            .join(",");
         let text = format!(r#"{{"type":"subscribe-batch","topics":[{list}],"ref":{reference}}}"#);
         self.text(key, &text);
         self.settle_model(key);
     }
 
     fn unsubscribe(&mut self, choices: &mut Choices<'_>) {
-        let Some(key) = self.pick(choices) else { return };
+        let Some(key) = self.pick(choices) else {
+            return;
+        };
         let topic = TOPICS[choices.below(TOPICS.len())];
         let belief = self.belief(key);
         if !belief.closing {
             let topics = vec![topic.to_owned()];
-            belief.pending.push(Pending { leave: true, ..Pending::new(topics, 0, false) });
+            belief.pending.push(Pending {
+                leave: true,
+                ..Pending::new(topics, 0, false)
+            });
         }
-        self.text(key, &format!(r#"{{"type":"unsubscribe","topic":"{topic}"}}"#));
+        self.text(
+            key,
+            &format!(r#"{{"type":"unsubscribe","topic":"{topic}"}}"#),
+        );
         self.settle_model(key);
     }
 
@@ -287,12 +332,17 @@ impl Rig {
                 let own = &belief.pending[*at];
                 let before = &belief.pending[..*at];
                 own.ticket.is_none()
-                    && before.iter().all(|b| b.topics.iter().all(|t| !own.topics.contains(t)))
+                    && before
+                        .iter()
+                        .all(|b| b.topics.iter().all(|t| !own.topics.contains(t)))
             });
             let Some(at) = next else { break };
             let own = &belief.pending[at];
-            let asked: Vec<bool> =
-                own.topics.iter().map(|topic| hub_asks(belief, topic)).collect();
+            let asked: Vec<bool> = own
+                .topics
+                .iter()
+                .map(|topic| hub_asks(belief, topic))
+                .collect();
             if own.leave {
                 let request = belief.pending.remove(at);
                 for topic in &request.topics {
@@ -320,7 +370,11 @@ impl Rig {
     fn take_events(&mut self) {
         while let Some(event) = self.hub.poll_event() {
             match event {
-                Event::Ask { ticket, topics, batch } => {
+                Event::Ask {
+                    ticket,
+                    topics,
+                    batch,
+                } => {
                     let topics = topics.iter().map(|topic| topic.to_string()).collect();
                     self.asks.push_back((ticket, topics, batch));
                 }
@@ -334,13 +388,17 @@ impl Rig {
     }
 
     fn settle(&mut self, choices: &mut Choices<'_>) {
-        let Some(key) = self.pick(choices) else { return };
+        let Some(key) = self.pick(choices) else {
+            return;
+        };
         let nth = choices.below(4);
         let belief = self.beliefs.get_mut(&key.to_u64()).expect("open");
         let asked: Vec<usize> = (0..belief.pending.len())
             .filter(|at| belief.pending[*at].ticket.is_some())
             .collect();
-        let Some(at) = asked.get(nth % asked.len().max(1)).copied() else { return };
+        let Some(at) = asked.get(nth % asked.len().max(1)).copied() else {
+            return;
+        };
         let request = belief.pending.remove(at);
         let verdicts: Vec<Verdict> = (0..3)
             .map(|_| match choices.below(4) {
@@ -362,15 +420,26 @@ impl Rig {
         let json = RawJsonRef::parse(data.as_bytes()).expect("json");
         let topics = self.hub.topics().clone();
         let now = Millis::from_millis(self.now);
-        let publisher = Publisher { topics: &topics, inboxes: &NoInboxes, now };
+        let publisher = Publisher {
+            topics: &topics,
+            inboxes: &NoInboxes,
+            now,
+        };
         let before = topics.head(topic);
-        let options = PublishOptions { numbered, ..PublishOptions::default() };
-        let published =
-            publisher.publish(Some(&mut self.hub), topic, "e", json, options).expect("published");
+        let options = PublishOptions {
+            numbered,
+            ..PublishOptions::default()
+        };
+        let published = publisher
+            .publish(Some(&mut self.hub), topic, "e", json, options)
+            .expect("published");
         if let (Some(before), Some(seq)) = (before, published.seq) {
             assert_eq!(seq, before + 1, "without holes");
         }
-        let someone = self.beliefs.values().any(|belief| belief.topics.contains(topic));
+        let someone = self
+            .beliefs
+            .values()
+            .any(|belief| belief.topics.contains(topic));
         assert_eq!(published.delivered, someone);
         self.expect_event(topic, &envelope(topic, &data, published.seq));
     }
@@ -395,12 +464,16 @@ impl Rig {
             .collect();
         let topics = self.hub.topics().clone();
         let now = Millis::from_millis(self.now);
-        let publisher = Publisher { topics: &topics, inboxes: &NoInboxes, now };
-        let results =
-            publisher.publish_batched(Some(&mut self.hub), &members, 100).expect("published");
+        let publisher = Publisher {
+            topics: &topics,
+            inboxes: &NoInboxes,
+            now,
+        };
+        let results = publisher
+            .publish_batched(Some(&mut self.hub), &members, 100)
+            .expect("published");
         for (at, ((topic, key), result)) in picked.iter().zip(&results).enumerate() {
-            let survives = key.is_none()
-                || !picked[at + 1..].iter().any(|(_, later)| later == key);
+            let survives = key.is_none() || !picked[at + 1..].iter().any(|(_, later)| later == key);
             assert_eq!(result.seq.is_some(), survives);
             if survives {
                 self.expect_event(topic, &envelope(topic, "7", result.seq));
@@ -421,7 +494,9 @@ impl Rig {
     }
 
     fn send(&mut self, choices: &mut Choices<'_>) {
-        let Some(key) = self.pick(choices) else { return };
+        let Some(key) = self.pick(choices) else {
+            return;
+        };
         let json = RawJsonRef::parse(b"{\"to\":\"you\"}").expect("json");
         let sent = self.hub.send(key, "direct", "d", json);
         let belief = self.belief(key);
@@ -437,7 +512,9 @@ impl Rig {
     }
 
     fn hello(&mut self, choices: &mut Choices<'_>) {
-        let Some(key) = self.pick(choices) else { return };
+        let Some(key) = self.pick(choices) else {
+            return;
+        };
         let batch = choices.below(2) == 1;
         let caps = if batch { "\"batch\"" } else { "" };
         let belief = self.belief(key);
@@ -448,7 +525,9 @@ impl Rig {
     }
 
     fn hold_or_release(&mut self, choices: &mut Choices<'_>) {
-        let Some(key) = self.pick(choices) else { return };
+        let Some(key) = self.pick(choices) else {
+            return;
+        };
         let topic = TOPICS[choices.below(TOPICS.len())];
         let hold = choices.below(2) == 0;
         let belief = self.beliefs.get_mut(&key.to_u64()).expect("open");
@@ -473,13 +552,17 @@ impl Rig {
         if choices.below(8) != 0 {
             return;
         }
-        let Some(key) = self.pick(choices) else { return };
+        let Some(key) = self.pick(choices) else {
+            return;
+        };
         self.hub.say_close(key, 4000, "bye");
         self.belief(key).closing = true;
     }
 
     fn limit_socket(&mut self, choices: &mut Choices<'_>) {
-        let Some(key) = self.pick(choices) else { return };
+        let Some(key) = self.pick(choices) else {
+            return;
+        };
         let room = match choices.below(4) {
             0 => None,
             _ => Some(choices.below(200)),
@@ -497,11 +580,23 @@ impl Rig {
     }
 
     fn check_counts(&self) {
-        let believed: usize = self.beliefs.values().map(|belief| belief.topics.len()).sum();
+        let believed: usize = self
+            .beliefs
+            .values()
+            .map(|belief| belief.topics.len())
+            .sum();
         assert_eq!(self.hub.subscriptions(), believed);
         for topic in TOPICS {
-            let holders = self.beliefs.values().filter(|b| b.topics.contains(topic)).count();
-            assert_eq!(self.hub.topics().subscribers(topic), holders as u64, "{topic}");
+            let holders = self
+                .beliefs
+                .values()
+                .filter(|b| b.topics.contains(topic))
+                .count();
+            assert_eq!(
+                self.hub.topics().subscribers(topic),
+                holders as u64,
+                "{topic}"
+            );
         }
     }
 
@@ -541,7 +636,11 @@ fn conclude(belief: &mut Belief, request: &Pending, verdicts: &[Verdict]) {
     let mut verdicts = verdicts.iter();
     for (topic, asked) in request.topics.iter().zip(&request.asked) {
         let reference = request.reference;
-        let verdict = if *asked { verdicts.next().cloned() } else { None };
+        let verdict = if *asked {
+            verdicts.next().cloned()
+        } else {
+            None
+        };
         let reason = match verdict {
             Some(Verdict::Allow) if belief.topics.contains(topic) => None,
             Some(Verdict::Allow) if belief.topics.len() >= 4 => Some("RATE_LIMITED".to_owned()),
@@ -578,11 +677,17 @@ fn envelope(topic: &str, data: &str, seq: Option<u64>) -> String {
 /// has to be the last.
 fn decode(mut bytes: Vec<u8>) -> Vec<String> {
     let mut decoder = Decoder::new(Role::Client);
-    let limits = DecodeLimits { message_bytes_max: 1 << 24, ..DecodeLimits::default() };
+    let limits = DecodeLimits {
+        message_bytes_max: 1 << 24,
+        ..DecodeLimits::default()
+    };
     let mut input = Input::new(&mut bytes);
     let mut frames = Vec::new();
     let mut closed = false;
-    while let Some(frame) = decoder.next(&mut input, &limits).expect("well-formed frames") {
+    while let Some(frame) = decoder
+        .next(&mut input, &limits)
+        .expect("well-formed frames")
+    {
         assert!(!closed, "nothing follows a close frame");
         match frame {
             Frame::Text(text) => match text.strip_prefix(r#"{"type":"batch","events":"#) {
@@ -607,6 +712,9 @@ fn check_subsequence(frames: &[String], expected: &[String]) {
         if frame.contains(r#""truncated":true"#) {
             continue;
         }
-        assert!(rest.any(|text| text == frame), "not expected here: {frame}\n{expected:#?}");
+        assert!(
+            rest.any(|text| text == frame),
+            "not expected here: {frame}\n{expected:#?}"
+        );
     }
 }

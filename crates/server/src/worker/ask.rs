@@ -53,7 +53,11 @@ impl Core {
     pub(crate) fn pump(&mut self) {
         while let Some(event) = self.hub.poll_event() {
             match event {
-                Event::Ask { ticket, topics, batch } => self.ask(ticket, &topics, batch),
+                Event::Ask {
+                    ticket,
+                    topics,
+                    batch,
+                } => self.ask(ticket, &topics, batch),
                 Event::Close { conn, code, reason } => {
                     self.ending.push((conn, Ending::new(code, reason)));
                 }
@@ -63,7 +67,11 @@ impl Core {
                         let _ = waiting.send(result);
                     }
                 }
-                Event::Resume { conn, session, last_seen } => {
+                Event::Resume {
+                    conn,
+                    session,
+                    last_seen,
+                } => {
                     self.ask_resume(conn, &session, &last_seen);
                 }
                 Event::Subscribed { token, result } => {
@@ -72,7 +80,9 @@ impl Core {
                     }
                 }
                 Event::Unsubscribed { conn, topic } => {
-                    self.with_hook(conn, "unsubscribe", |hooks, cx| hooks.unsubscribe(cx, &topic));
+                    self.with_hook(conn, "unsubscribe", |hooks, cx| {
+                        hooks.unsubscribe(cx, &topic)
+                    });
                 }
                 _ => {}
             }
@@ -85,7 +95,9 @@ impl Core {
             hooks.subscribe_batch(cx, topics)
         });
         match whole {
-            None => self.hub.settle(ticket, topics.iter().map(|_| Verdict::FAILED)),
+            None => self
+                .hub
+                .settle(ticket, topics.iter().map(|_| Verdict::FAILED)),
             Some(Some(answer)) => self.await_all(ticket, topics.len(), answer),
             Some(None) if topics.is_empty() => self.hub.settle(ticket, []),
             Some(None) => {
@@ -130,8 +142,7 @@ impl Core {
         let key = ticket.conn();
         let mut answers: Vec<Result<Verdict, Later<Decision>>> = Vec::with_capacity(topics.len());
         for topic in topics {
-            let answer =
-                self.with_hook(key, "subscribe", |hooks, cx| hooks.subscribe(cx, topic));
+            let answer = self.with_hook(key, "subscribe", |hooks, cx| hooks.subscribe(cx, topic));
             answers.push(match answer.map(try_now) {
                 None => Ok(Verdict::FAILED),
                 Some(Ok(decision)) => Ok(verdict(Some(decision))),
@@ -139,7 +150,8 @@ impl Core {
             });
         }
         if answers.iter().all(Result::is_ok) {
-            self.hub.settle(ticket, answers.into_iter().filter_map(Result::ok));
+            self.hub
+                .settle(ticket, answers.into_iter().filter_map(Result::ok));
             return;
         }
         let home = self.home();

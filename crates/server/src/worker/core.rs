@@ -9,7 +9,7 @@ use std::time::Duration;
 use hashbrown::HashMap;
 use millstream_core::{Key, Millis, PagedVec, RawJson};
 use millstream_hub::{
-    Backlogged, DrainPlan, Hub, Published, PublishError, Publisher, RequestError, Sink, Wrote,
+    Backlogged, DrainPlan, Hub, PublishError, Published, Publisher, RequestError, Sink, Wrote,
 };
 use millstream_wire::{Decoder, Role};
 use mio::{Interest, Registry, Token};
@@ -67,7 +67,10 @@ pub(crate) struct Link {
 pub(crate) enum State {
     Open,
     /// A close frame is queued or sent; the peer's answer or `until` ends it.
-    Closing { ending: Ending, until: u32 },
+    Closing {
+        ending: Ending,
+        until: u32,
+    },
 }
 
 /// How a connection ended.
@@ -79,7 +82,10 @@ pub(crate) struct Ending {
 
 impl Ending {
     pub(crate) fn new(code: u16, reason: &str) -> Self {
-        Self { code, reason: reason.into() }
+        Self {
+            code,
+            reason: reason.into(),
+        }
     }
 }
 
@@ -129,7 +135,9 @@ impl Links {
 
     fn take(&mut self, key: Key) -> Option<Link> {
         self.of(key)?;
-        self.links.get_mut(key.index as usize).and_then(Option::take)
+        self.links
+            .get_mut(key.index as usize)
+            .and_then(Option::take)
     }
 
     fn note(&mut self, key: Key, visible: bool, result: std::io::Result<usize>) -> Wrote {
@@ -157,22 +165,34 @@ fn visible(bytes: &[u8]) -> bool {
 
 impl Sink for Links {
     fn send(&mut self, conn: Key, bytes: &[u8]) -> Wrote {
-        let Some(link) = self.of(conn) else { return Wrote::Failed };
+        let Some(link) = self.of(conn) else {
+            return Wrote::Failed;
+        };
         let result = link.io.write(bytes);
         self.note(conn, visible(bytes), result)
     }
 
     fn send_vectored(&mut self, conn: Key, parts: &[IoSlice<'_>]) -> Wrote {
-        let Some(link) = self.of(conn) else { return Wrote::Failed };
+        let Some(link) = self.of(conn) else {
+            return Wrote::Failed;
+        };
         let result = link.io.write_vectored(parts);
-        self.note(conn, parts.first().is_some_and(|part| visible(part)), result)
+        self.note(
+            conn,
+            parts.first().is_some_and(|part| visible(part)),
+            result,
+        )
     }
 }
 
 impl Core {
     /// Takes a connection in, or turns it away with 1013.
     pub(crate) fn accept(&mut self, accepted: Accepted) {
-        let Accepted { socket, early, peer } = accepted;
+        let Accepted {
+            socket,
+            early,
+            peer,
+        } = accepted;
         let mut io = Io::new(socket);
         let session = self.shared.fresh_session();
         let text = uuid::Uuid::from_bytes(session).hyphenated();
@@ -222,13 +242,18 @@ impl Core {
         if let Some(link) = self.links.of(key)
             && link.state == State::Open
         {
-            link.state = State::Closing { ending: Ending::new(code, reason), until };
+            link.state = State::Closing {
+                ending: Ending::new(code, reason),
+                until,
+            };
         }
     }
 
     /// Ends a connection for good: bookkeeping, close hook, socket.
     pub(crate) fn end(&mut self, key: Key, ending: &Ending) {
-        let Some(summary) = self.hub.close(key) else { return };
+        let Some(summary) = self.hub.close(key) else {
+            return;
+        };
         let mut info = CloseInfo::new(ending.code, &ending.reason);
         info.subscriptions = &summary.subscriptions;
         info.duration = self.now.saturating_since(summary.opened_at);
@@ -261,7 +286,9 @@ impl Core {
 
     /// The socket can take more.
     pub(crate) fn writable(&mut self, key: Key) {
-        let Some(link) = self.links.of(key) else { return };
+        let Some(link) = self.links.of(key) else {
+            return;
+        };
         if let Err(error) = link.io.flush() {
             tracing::debug!(%error, "a socket failed");
             self.ending.push((key, Ending::new(1006, "write failed")));
@@ -278,14 +305,14 @@ impl Core {
     /// Publishes from this worker's thread.
     pub(crate) fn publish_with(
         &mut self,
-        work: impl FnOnce(
-            &Publisher<'_, AllInboxes>,
-            &mut Hub,
-        ) -> Result<Published, PublishError>,
+        work: impl FnOnce(&Publisher<'_, AllInboxes>, &mut Hub) -> Result<Published, PublishError>,
     ) -> Result<Published, PublishError> {
         let shared = Arc::clone(&self.shared);
-        let publisher =
-            Publisher { topics: &shared.topics, inboxes: &shared.inboxes, now: self.now };
+        let publisher = Publisher {
+            topics: &shared.topics,
+            inboxes: &shared.inboxes,
+            now: self.now,
+        };
         let published = work(&publisher, &mut self.hub)?;
         self.after_publish(published.queued);
         Ok(published)
@@ -306,7 +333,9 @@ impl Core {
     /// is running now.
     fn take_deliveries(&mut self) {
         let shared = Arc::clone(&self.shared);
-        let Some(inbox) = shared.inboxes.get(self.hub.worker()) else { return };
+        let Some(inbox) = shared.inboxes.get(self.hub.worker()) else {
+            return;
+        };
         while let Some(task) = inbox.pop() {
             match task {
                 Task::Deliver(delivery) => self.hub.deliver(&delivery),

@@ -25,7 +25,10 @@ const BOUNDS_US: [u64; 8] = [50, 200, 1_000, 5_000, 20_000, 100_000, 500_000, 2_
 impl Turns {
     pub(crate) fn observe(&self, took: Duration) {
         let micros = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
-        let at = BOUNDS_US.iter().position(|bound| micros <= *bound).unwrap_or(BOUNDS_US.len());
+        let at = BOUNDS_US
+            .iter()
+            .position(|bound| micros <= *bound)
+            .unwrap_or(BOUNDS_US.len());
         self.buckets[at].fetch_add(1, Ordering::Relaxed);
         self.sum_us.fetch_add(micros, Ordering::Relaxed);
     }
@@ -48,38 +51,81 @@ impl Collect for Collector {
         }
         let counters = [
             ("hook_panics", "Hooks that panicked", &shared.hook_panics),
-            ("violations", "Connections closed for breaking the protocol", &shared.violations),
-            ("idle_closed", "Connections dropped without a sign of life", &shared.idle_closed),
-            ("slow_turns", "Turns over 200 ms, mostly a hook that blocks", &shared.slow_turns),
+            (
+                "violations",
+                "Connections closed for breaking the protocol",
+                &shared.violations,
+            ),
+            (
+                "idle_closed",
+                "Connections dropped without a sign of life",
+                &shared.idle_closed,
+            ),
+            (
+                "slow_turns",
+                "Turns over 200 ms, mostly a hook that blocks",
+                &shared.slow_turns,
+            ),
         ];
         for (name, help, value) in counters {
             counter(&mut encoder, name, help, value.load(Ordering::Relaxed))?;
         }
-        let turns: u64 =
-            shared.turns.buckets.iter().map(|bucket| bucket.load(Ordering::Relaxed)).sum();
+        let turns: u64 = shared
+            .turns
+            .buckets
+            .iter()
+            .map(|bucket| bucket.load(Ordering::Relaxed))
+            .sum();
         counter(&mut encoder, "turns", "Turns of all workers", turns)?;
         let mut below = 0;
         for (bound, bucket) in BOUNDS_US.iter().zip(&shared.turns.buckets) {
             below += bucket.load(Ordering::Relaxed);
             let name = format!("turns_within_{bound}_us");
-            counter(&mut encoder, &name, "Turns that took at most so long", below)?;
+            counter(
+                &mut encoder,
+                &name,
+                "Turns that took at most so long",
+                below,
+            )?;
         }
         let micros = shared.turns.sum_us.load(Ordering::Relaxed);
-        counter(&mut encoder, "turn_microseconds", "Time spent in turns", micros)?;
+        counter(
+            &mut encoder,
+            "turn_microseconds",
+            "Time spent in turns",
+            micros,
+        )?;
         let inbox: usize = shared.inboxes.0.iter().map(|inbox| inbox.len()).sum();
         let gauges = [
             ("workers", "Worker threads", shared.gauges.len()),
-            ("connections", "Open WebSocket connections", shared.connections()),
-            ("subscriptions", "Subscriptions", shared.sum(|gauges| &gauges.subscriptions)),
+            (
+                "connections",
+                "Open WebSocket connections",
+                shared.connections(),
+            ),
+            (
+                "subscriptions",
+                "Subscriptions",
+                shared.sum(|gauges| &gauges.subscriptions),
+            ),
             ("topics", "Topics known", shared.topics.len()),
-            ("backlog_bytes", "Unsent bytes", shared.sum(|gauges| &gauges.backlog_bytes)),
+            (
+                "backlog_bytes",
+                "Unsent bytes",
+                shared.sum(|gauges| &gauges.backlog_bytes),
+            ),
             ("inbox_tasks", "Tasks waiting for the workers", inbox),
         ];
         for (name, help, value) in gauges {
             gauge(&mut encoder, name, help, value as u64)?;
         }
         let active = u64::from(shared.pressure.load().active);
-        gauge(&mut encoder, "pressure", "1 while any pressure signal is on", active)
+        gauge(
+            &mut encoder,
+            "pressure",
+            "1 while any pressure signal is on",
+            active,
+        )
     }
 }
 

@@ -26,5 +26,9 @@ pub(crate) fn start(
     raw: bool,
 ) -> io::Result<Arc<dyn Gateway>> {
     let settings = settings::from_config(config, hooks.has_upgrade(), raw);
-    Ok(pool::start(settings, hooks, tokio::runtime::Handle::current())?)
+    Ok(pool::start(
+        settings,
+        hooks,
+        tokio::runtime::Handle::current(),
+    )?)
 }

@@ -91,7 +91,11 @@ impl Shared {
     }
 
     pub(crate) fn connections(&self) -> usize {
-        self.inboxes.0.iter().map(|inbox| inbox.connections.load(Ordering::Relaxed)).sum()
+        self.inboxes
+            .0
+            .iter()
+            .map(|inbox| inbox.connections.load(Ordering::Relaxed))
+            .sum()
     }
 
     /// Samples the load; the host calls it every interval.
@@ -112,7 +116,10 @@ impl Shared {
     }
 
     pub(crate) fn sum(&self, which: impl Fn(&Gauges) -> &AtomicUsize) -> usize {
-        self.gauges.iter().map(|gauges| which(gauges).load(Ordering::Relaxed)).sum()
+        self.gauges
+            .iter()
+            .map(|gauges| which(gauges).load(Ordering::Relaxed))
+            .sum()
     }
 }
 
@@ -130,7 +137,9 @@ pub(crate) fn start(
 ) -> io::Result<Arc<Pool>> {
     let workers = settings.workers.max(1);
     let stats = Arc::new(Stats::default());
-    let boot = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    let boot = SystemTime::now()
+        .duration_since(SystemTime::UNIX_EPOCH)
+        .unwrap_or_default();
     let topics = Arc::new(Topics::new(
         workers,
         u64::try_from(boot.as_millis()).unwrap_or(u64::MAX),
@@ -169,31 +178,36 @@ pub(crate) fn start(
         let registry = poll.registry().try_clone()?;
         let shared = Arc::clone(&shared);
         let hub_config = Arc::clone(&hub_config);
-        let thread = thread::Builder::new().name(format!("worker-{worker}")).spawn(move || {
-            let hub = Hub::new(worker, hub_config, Arc::clone(&shared.topics));
-            let core = Core {
-                hub,
-                links: Links::default(),
-                shared: Arc::clone(&shared),
-                registry,
-                now: Millis::ZERO,
-                replies: HashMap::new(),
-                decisions: HashMap::new(),
-                postponed: std::collections::VecDeque::new(),
-                drain: None,
-                stopping: false,
-                unfinished: Vec::new(),
-                ending: Vec::new(),
-                sweep_at: 0,
-                sweep_due: Millis::ZERO,
-            };
-            turn::run(core, poll);
-            shared.running.fetch_sub(1, Ordering::AcqRel);
-        })?;
+        let thread = thread::Builder::new()
+            .name(format!("worker-{worker}"))
+            .spawn(move || {
+                let hub = Hub::new(worker, hub_config, Arc::clone(&shared.topics));
+                let core = Core {
+                    hub,
+                    links: Links::default(),
+                    shared: Arc::clone(&shared),
+                    registry,
+                    now: Millis::ZERO,
+                    replies: HashMap::new(),
+                    decisions: HashMap::new(),
+                    postponed: std::collections::VecDeque::new(),
+                    drain: None,
+                    stopping: false,
+                    unfinished: Vec::new(),
+                    ending: Vec::new(),
+                    sweep_at: 0,
+                    sweep_due: Millis::ZERO,
+                };
+                turn::run(core, poll);
+                shared.running.fetch_sub(1, Ordering::AcqRel);
+            })?;
         threads.push(thread);
     }
     watch_pressure(&shared);
-    Ok(Arc::new(Pool { shared, threads: Mutex::new(threads) }))
+    Ok(Arc::new(Pool {
+        shared,
+        threads: Mutex::new(threads),
+    }))
 }
 
 /// Samples the pressure for as long as the server lives.
@@ -244,9 +258,10 @@ impl Gateway for Pool {
         };
         let options = PublishOptions::default();
         match publisher.publish(None, topic, event, data.get(), options) {
-            Ok(published) => {
-                Ok(Published { delivered: published.delivered, seq: published.seq })
-            }
+            Ok(published) => Ok(Published {
+                delivered: published.delivered,
+                seq: published.seq,
+            }),
             Err(error) => Err(match error {
                 millstream_hub::PublishError::Event(_) => handover::PublishError::BadEvent,
                 millstream_hub::PublishError::Topic(OpenError::Invalid(_)) => {

@@ -22,7 +22,10 @@ pub(crate) fn from_config(config: &Config, has_upgrade: bool, raw: bool) -> Sett
         workers,
         hub: HubConfig {
             limits: limits(config),
-            open_topics: open_topics.iter().map(|pattern| Pattern::new(pattern)).collect(),
+            open_topics: open_topics
+                .iter()
+                .map(|pattern| Pattern::new(pattern))
+                .collect(),
             wire_rules: TopicRules {
                 non_ascii: config.non_ascii_topics,
                 system: config.system_topics,
@@ -33,7 +36,11 @@ pub(crate) fn from_config(config: &Config, has_upgrade: bool, raw: bool) -> Sett
         memory_limit_bytes: memory_limit_bytes(),
         message_bytes_max: config.message_bytes_max,
         idle_secs: seconds(config.idle_timeout),
-        keepalive_secs: if config.heartbeat && !raw { seconds(config.keepalive_after) } else { 0 },
+        keepalive_secs: if config.heartbeat && !raw {
+            seconds(config.keepalive_after)
+        } else {
+            0
+        },
         drain_spread: config.drain_spread,
         raw,
     }
@@ -63,8 +70,14 @@ fn limits(config: &Config) -> Limits {
 }
 
 fn policies(config: &Config) -> PolicyTable {
-    let volatile = TopicPolicy { volatile: true, ..TopicPolicy::default() };
-    let overflow = |overflow| TopicPolicy { overflow, ..TopicPolicy::default() };
+    let volatile = TopicPolicy {
+        volatile: true,
+        ..TopicPolicy::default()
+    };
+    let overflow = |overflow| TopicPolicy {
+        overflow,
+        ..TopicPolicy::default()
+    };
     let rules = [
         (&config.volatile_topics, volatile),
         (&config.disconnect_topics, overflow(Overflow::Disconnect)),

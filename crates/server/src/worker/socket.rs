@@ -32,7 +32,10 @@ impl Io {
             Socket::Plain(stream) => Self::Plain(TcpStream::from_std(stream)),
             Socket::Tls(stream, mut session) => {
                 session.set_buffer_limit(Some(TLS_PENDING_MAX));
-                Self::Tls(Box::new(Tls { stream: TcpStream::from_std(stream), session: *session }))
+                Self::Tls(Box::new(Tls {
+                    stream: TcpStream::from_std(stream),
+                    session: *session,
+                }))
             }
         }
     }
@@ -102,7 +105,9 @@ impl Tls {
             if retry(|| self.session.read_tls(&mut self.stream))? == 0 {
                 return Ok(0);
             }
-            self.session.process_new_packets().map_err(io::Error::other)?;
+            self.session
+                .process_new_packets()
+                .map_err(io::Error::other)?;
             if self.session.wants_write() {
                 self.flush()?;
             }
@@ -115,7 +120,11 @@ impl Tls {
     ) -> io::Result<usize> {
         let taken = put(&mut self.session)?;
         self.flush()?;
-        if taken == 0 { Err(io::ErrorKind::WouldBlock.into()) } else { Ok(taken) }
+        if taken == 0 {
+            Err(io::ErrorKind::WouldBlock.into())
+        } else {
+            Ok(taken)
+        }
     }
 
     fn flush(&mut self) -> io::Result<bool> {

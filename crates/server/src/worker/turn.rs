@@ -35,12 +35,18 @@ pub(crate) fn run(mut core: Core, mut poll: Poll) {
     let shared = Arc::clone(&core.shared);
     let _runtime = shared.runtime.enter();
     let worker = core.hub.worker();
-    let Some(inbox) = shared.inboxes.get(worker) else { return };
+    let Some(inbox) = shared.inboxes.get(worker) else {
+        return;
+    };
     let mut events = Events::with_capacity(EVENTS_MAX);
     let mut buffer = vec![0; READ_BYTES_MAX];
     while !core.stopping {
         let busy = !core.unfinished.is_empty() || !inbox.is_empty() || !core.postponed.is_empty();
-        let wait = if busy { Some(Duration::ZERO) } else { core.next_wait() };
+        let wait = if busy {
+            Some(Duration::ZERO)
+        } else {
+            core.next_wait()
+        };
         if let Err(error) = poll.poll(&mut events, wait)
             && error.kind() != io::ErrorKind::Interrupted
         {
@@ -53,7 +59,9 @@ pub(crate) fn run(mut core: Core, mut poll: Poll) {
             if event.token() == WAKE {
                 continue;
             }
-            let Some(key) = core.links.get(event.token().0).map(|link| link.key) else { continue };
+            let Some(key) = core.links.get(event.token().0).map(|link| link.key) else {
+                continue;
+            };
             if event.is_writable() {
                 core.writable(key);
             }
@@ -84,7 +92,9 @@ impl Core {
     fn readable(&mut self, key: Key, buffer: &mut [u8], ended: bool) {
         let mut budget = READ_BYTES_MAX;
         loop {
-            let Some(link) = self.links.of(key) else { return };
+            let Some(link) = self.links.of(key) else {
+                return;
+            };
             let read = match link.io.read(buffer) {
                 Ok(0) => {
                     self.gone(key, "connection lost");
@@ -97,7 +107,9 @@ impl Core {
                     return;
                 }
             };
-            let Some(bytes) = buffer.get_mut(..read) else { return };
+            let Some(bytes) = buffer.get_mut(..read) else {
+                return;
+            };
             self.feed(key, bytes);
             let tls = self.links.peek(key).is_some_and(|link| link.io.is_tls());
             budget = budget.saturating_sub(read);
@@ -114,7 +126,9 @@ impl Core {
 
     /// The peer has gone without, or after, a close frame.
     fn gone(&mut self, key: Key, reason: &str) {
-        let Some(link) = self.links.of(key) else { return };
+        let Some(link) = self.links.of(key) else {
+            return;
+        };
         let ending = match &link.state {
             State::Closing { ending, .. } => ending.clone(),
             State::Open => Ending::new(1006, reason),
@@ -125,7 +139,9 @@ impl Core {
     /// Decodes and handles the messages in `bytes`.
     pub(crate) fn feed(&mut self, key: Key, bytes: &mut [u8]) {
         let second = self.links.second;
-        let Some(link) = self.links.of(key) else { return };
+        let Some(link) = self.links.of(key) else {
+            return;
+        };
         link.heard_at = second;
         link.pinged = false;
         let limits = DecodeLimits {
@@ -193,7 +209,9 @@ impl Core {
 
     /// The peer's close frame: answers it, or takes it as the answer to ours.
     fn closed_by_peer(&mut self, key: Key, code: Option<u16>, reason: &str) {
-        let Some(link) = self.links.of(key) else { return };
+        let Some(link) = self.links.of(key) else {
+            return;
+        };
         let ending = match &link.state {
             State::Closing { ending, .. } => ending.clone(),
             State::Open => Ending::new(code.unwrap_or(1005), reason),
@@ -206,7 +224,9 @@ impl Core {
     fn take_tasks(&mut self, inbox: &Inbox) {
         inbox.rearm();
         for _ in 0..TASKS_MAX {
-            let Some(task) = self.postponed.pop_front().or_else(|| inbox.pop()) else { return };
+            let Some(task) = self.postponed.pop_front().or_else(|| inbox.pop()) else {
+                return;
+            };
             match task {
                 Task::Accept(accepted) => self.accept(*accepted),
                 Task::Deliver(delivery) => self.hub.deliver(&delivery),
@@ -256,7 +276,11 @@ impl Core {
         let step = total.div_ceil(SWEEP_STEPS).max(1);
         let from = self.sweep_at as usize;
         let to = (from + step).min(total);
-        self.sweep_at = if to >= total { 0 } else { u32::try_from(to).unwrap_or(0) };
+        self.sweep_at = if to >= total {
+            0
+        } else {
+            u32::try_from(to).unwrap_or(0)
+        };
         for index in from..to {
             self.look_at(index);
         }
@@ -266,7 +290,9 @@ impl Core {
         let second = self.links.second;
         let settings = &self.shared.settings;
         let (idle, keepalive) = (settings.idle_secs, settings.keepalive_secs);
-        let Some(link) = self.links.get(index) else { return };
+        let Some(link) = self.links.get(index) else {
+            return;
+        };
         let key = link.key;
         let silent = second.saturating_sub(link.heard_at);
         if let State::Closing { ending, until } = &link.state {
@@ -278,7 +304,8 @@ impl Core {
         }
         if idle > 0 && silent >= idle {
             self.shared.idle_closed.fetch_add(1, Ordering::Relaxed);
-            self.ending.push((key, Ending::new(1006, "no sign of life")));
+            self.ending
+                .push((key, Ending::new(1006, "no sign of life")));
             return;
         }
         if keepalive > 0 && second.saturating_sub(link.spoken_at) >= keepalive {
@@ -307,7 +334,11 @@ impl Core {
         if took > SLOW_TURN {
             self.shared.slow_turns.fetch_add(1, Ordering::Relaxed);
             let worker = self.hub.worker();
-            tracing::warn!(worker, ?took, "a turn took long: does a hook block the thread?");
+            tracing::warn!(
+                worker,
+                ?took,
+                "a turn took long: does a hook block the thread?"
+            );
         }
     }
 
