@@ -186,6 +186,26 @@ impl Sink for Links {
 }
 
 impl Core {
+    /// A worker without connections.
+    pub(crate) fn new(hub: Hub, shared: Arc<Shared>, registry: Registry) -> Self {
+        Self {
+            hub,
+            links: Links::default(),
+            shared,
+            registry,
+            now: Millis::ZERO,
+            replies: HashMap::new(),
+            decisions: HashMap::new(),
+            postponed: VecDeque::new(),
+            drain: None,
+            stopping: false,
+            unfinished: Vec::new(),
+            ending: Vec::new(),
+            sweep_at: 0,
+            sweep_due: Millis::ZERO,
+        }
+    }
+
     /// Takes a connection in, or turns it away with 1013.
     pub(crate) fn accept(&mut self, accepted: Accepted) {
         let Accepted {

@@ -7,7 +7,6 @@ use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant, SystemTime};
 
 use arc_swap::ArcSwap;
-use hashbrown::HashMap;
 use millstream_core::{Millis, RawJson};
 use millstream_hub::{
     Hub, HubConfig, Load, OpenError, PolicyTable, Pressure, PressureConfig, PublishOptions,
@@ -15,13 +14,14 @@ use millstream_hub::{
 };
 use mio::{Poll, Waker};
 use parking_lot::Mutex;
+use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
 
 use crate::handover::{self, Accepted, Gateway, Published};
 use crate::hooks::Hooks;
-use crate::worker::core::{Core, Links};
+use crate::worker::core::Core;
 use crate::worker::inbox::{AllInboxes, Inbox, Task};
-use crate::worker::metrics::{Collector, Turns};
+use crate::worker::metrics;
 use crate::worker::turn::{self, WAKE};
 
 /// What the workers have to know of the configuration.
@@ -50,7 +50,7 @@ pub(crate) struct Shared {
     pub(crate) hooks: Arc<dyn Hooks>,
     pub(crate) runtime: tokio::runtime::Handle,
     pub(crate) pressure: ArcSwap<Snapshot>,
-    pub(crate) turns: Turns,
+    pub(crate) turns: Histogram,
     pub(crate) hook_panics: AtomicU64,
     pub(crate) violations: AtomicU64,
     pub(crate) idle_closed: AtomicU64,
@@ -160,7 +160,7 @@ pub(crate) fn start(
         hooks,
         runtime,
         pressure: ArcSwap::from_pointee(Snapshot::default()),
-        turns: Turns::default(),
+        turns: metrics::turns(),
         hook_panics: AtomicU64::new(0),
         violations: AtomicU64::new(0),
         idle_closed: AtomicU64::new(0),
@@ -182,22 +182,7 @@ pub(crate) fn start(
             .name(format!("worker-{worker}"))
             .spawn(move || {
                 let hub = Hub::new(worker, hub_config, Arc::clone(&shared.topics));
-                let core = Core {
-                    hub,
-                    links: Links::default(),
-                    shared: Arc::clone(&shared),
-                    registry,
-                    now: Millis::ZERO,
-                    replies: HashMap::new(),
-                    decisions: HashMap::new(),
-                    postponed: std::collections::VecDeque::new(),
-                    drain: None,
-                    stopping: false,
-                    unfinished: Vec::new(),
-                    ending: Vec::new(),
-                    sweep_at: 0,
-                    sweep_due: Millis::ZERO,
-                };
+                let core = Core::new(hub, Arc::clone(&shared), registry);
                 turn::run(core, poll);
                 shared.running.fetch_sub(1, Ordering::AcqRel);
             })?;
@@ -300,7 +285,7 @@ impl Gateway for Pool {
     }
 
     fn metrics(&self, registry: &mut Registry) {
-        registry.register_collector(Box::new(Collector(Arc::clone(&self.shared))));
+        metrics::register(&self.shared, registry);
     }
 }
 

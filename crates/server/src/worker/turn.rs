@@ -329,8 +329,16 @@ impl Core {
     }
 
     fn report(&self, began: Instant) {
+        if let Some(gauges) = self.shared.gauges.get(usize::from(self.hub.worker())) {
+            gauges
+                .subscriptions
+                .store(self.hub.subscriptions(), Ordering::Relaxed);
+            gauges
+                .backlog_bytes
+                .store(self.hub.backlog_bytes(), Ordering::Relaxed);
+        }
         let took = began.elapsed();
-        self.shared.turns.observe(took);
+        self.shared.turns.observe(took.as_secs_f64());
         if took > SLOW_TURN {
             self.shared.slow_turns.fetch_add(1, Ordering::Relaxed);
             let worker = self.hub.worker();
