@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use millstream_core::{ConnId, RawJson, RawJsonRef, TopicName, TopicRules};
 use millstream_hub::{
-    BatchMember, PublishError, PublishOptions, Published, Publisher, RequestError, Snapshot,
+    BatchMember, PublishError, PublishOptions, Published, Publisher, RequestError, Snapshot, Stats,
     Verdict, reason,
 };
 use tokio::sync::oneshot;
@@ -318,6 +318,12 @@ impl Handle {
     #[must_use]
     pub fn connections(&self) -> usize {
         self.shared.connections()
+    }
+
+    /// The counters of all hubs.
+    #[must_use]
+    pub fn stats(&self) -> &Stats {
+        self.shared.topics.stats()
     }
 
     /// The pressure at the last sample.

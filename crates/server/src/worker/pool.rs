@@ -17,6 +17,7 @@ use parking_lot::Mutex;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
 
+use crate::conn::Handle;
 use crate::handover::{self, Accepted, Gateway, Published};
 use crate::hooks::Hooks;
 use crate::worker::core::Core;
@@ -282,6 +283,10 @@ impl Gateway for Pool {
                 tracing::error!("a worker thread panicked");
             }
         }
+    }
+
+    fn handle(&self) -> Option<Handle> {
+        Some(Handle::new(Arc::clone(&self.shared)))
     }
 
     fn metrics(&self, registry: &mut Registry) {
