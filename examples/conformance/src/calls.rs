@@ -111,7 +111,7 @@ pub(crate) fn answer(app: &App, cx: &mut Context<'_>, call: Call) {
             let conn = cx.conn();
             app.runtime.spawn(async move {
                 let reply = work.await;
-                if let (Some(conn), Some(id)) = (conn, id) {
+                if let Some(id) = id {
                     reply_later(&conn, &id, reply);
                 }
             });
