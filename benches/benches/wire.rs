@@ -131,7 +131,7 @@ fn records(len: usize) -> String {
     let mut text = String::from("[");
     for id in 0.. {
         let next = format!(
-            r#"{{"id":{id},"name":"user {id}","online":true,"at":17{id}.25,"note":"some words é\n"}}"#
+            r#"{{"id":{id},"name":"user {id}","online":true,"at":17{id}.25,"note":"words é\n"}}"#
         );
         if text.len() + next.len() + 2 > len && text.len() > 1 {
             break;

@@ -1,4 +1,4 @@
-//! Recognition of server frames against a slow one that follows the transport document word by word.
+//! Recognition of server frames against a slow one that follows the protocol word by word.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;

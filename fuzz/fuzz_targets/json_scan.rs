@@ -1,4 +1,4 @@
-//! The JSON scanner against serde_json (syntax, exactly) and simd-json (whatever it takes, we take).
+//! The JSON scanner against serde_json (syntax, exactly) and simd-json (what it takes, we take).
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;

@@ -125,7 +125,7 @@ impl<T> Slab<T> {
     /// Stores `value` and names it.
     ///
     /// # Errors
-    /// [`Full`] at the limit; `value` is dropped. Check [`is_full`](Self::is_full) first to keep it.
+    /// [`Full`] at the limit; `value` is dropped. Ask [`is_full`](Self::is_full) first to keep it.
     pub fn insert(&mut self, value: T) -> Result<Key, Full> {
         self.insert_with(|_| value)
     }

@@ -190,7 +190,8 @@ impl Conn {
         .unwrap_or(false)
     }
 
-    /// Asks the client and waits for its answer, as long as `request_timeout` when no time is given.
+    /// Asks the client and waits for its answer; as long as `request_timeout` when no time is
+    /// given.
     ///
     /// # Errors
     /// [`RequestError`]: the client's own error, no answer in time, or no connection.

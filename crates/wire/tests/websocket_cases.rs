@@ -2,8 +2,9 @@
 //!
 //! A case is a list of frames and what comes of them. `frames[]`: `op` (name or number), `fin`
 //! (true), `rsv` (0), payload as `text`, `hex` or `repeat: [hex, count]`, `masked` (as the role
-//! demands), `mask` (hex), `length` (`"16"` or `"64"` forces a longer form), `cut` (bytes missing at
-//! the end), or `raw` (hex, nothing added). `events[]`: `[kind, payload]` or `["close", code, reason]`;
+//! demands), `mask` (hex), `length` (`"16"` or `"64"` forces a longer form), `cut` (bytes missing
+//! at the end), or `raw` (hex, nothing added). `events[]`: `[kind, payload]` or `["close", code,
+//! reason]`;
 //! `violation` is what ends the stream. Every case runs whole, frame by frame and byte by byte.
 
 #![allow(clippy::unwrap_used, reason = "in a test a panic is the report")]
