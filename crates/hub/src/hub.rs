@@ -386,7 +386,8 @@ impl Hub {
             self.backlog_bytes = self.backlog_bytes.saturating_sub(backlog.bytes());
         }
         if let Some(mut extra) = gone.extra {
-            for token in extra.requests.drain() {
+            for (token, timer) in extra.requests.drain() {
+                self.timers.cancel(timer);
                 let result = Err(RequestError::Closed);
                 self.events.push_back(Event::Replied { token, result });
             }
@@ -427,11 +428,14 @@ impl Hub {
                     self.tidy(conn);
                 }
                 Timer::Request { conn, reference } => {
-                    let waiting = self.extra(conn).and_then(|e| e.requests.take(reference));
-                    if let Some(token) = waiting {
+                    let waited = self.extra(conn).and_then(|e| e.requests.take(reference));
+                    if waited.is_some() {
                         self.tally.requests_timed_out += 1;
                         let result = Err(RequestError::TimedOut);
-                        self.events.push_back(Event::Replied { token, result });
+                        self.events.push_back(Event::Replied {
+                            token: reference,
+                            result,
+                        });
                     }
                     self.tidy(conn);
                 }

@@ -3,7 +3,7 @@
 use core::time::Duration;
 
 use hashbrown::HashMap;
-use millstream_core::{JsonStr, Key, Millis, RawJson, RawJsonRef};
+use millstream_core::{JsonStr, Key, Millis, RawJson, RawJsonRef, TimerId};
 use millstream_wire::{Ref, ReplyOutcome};
 
 use crate::Hub;
@@ -33,7 +33,8 @@ pub enum RequestError {
 /// Requests of one connection that wait for their reply, by `ref`.
 #[derive(Debug, Default)]
 pub(crate) struct Requests {
-    waiting: HashMap<u64, u64>,
+    /// When each gives up.
+    waiting: HashMap<u64, TimerId>,
 }
 
 impl Requests {
@@ -41,16 +42,18 @@ impl Requests {
         self.waiting.is_empty()
     }
 
-    pub(crate) fn take(&mut self, reference: u64) -> Option<u64> {
-        let token = self.waiting.remove(&reference);
+    /// Ends a wait; gives its timer.
+    pub(crate) fn take(&mut self, reference: u64) -> Option<TimerId> {
+        let timer = self.waiting.remove(&reference);
         if self.waiting.is_empty() {
             self.waiting = HashMap::new();
         }
-        token
+        timer
     }
 
-    pub(crate) fn drain(&mut self) -> impl Iterator<Item = u64> + use<> {
-        core::mem::take(&mut self.waiting).into_values()
+    /// Ends all waits; gives each with its timer.
+    pub(crate) fn drain(&mut self) -> impl Iterator<Item = (u64, TimerId)> + use<> {
+        core::mem::take(&mut self.waiting).into_iter()
     }
 }
 
@@ -69,18 +72,19 @@ impl Hub {
     ) {
         let limit = self.config.limits.requests_max;
         let default = self.config.limits.request_timeout;
-        let refused = match self.extra_or_new(conn) {
+        let waiting = self
+            .extra_or_new(conn)
+            .map(|extra| extra.requests.waiting.len());
+        let refused = match waiting {
             None => Some(RequestError::Closed),
-            Some(extra) if extra.requests.waiting.len() >= limit as usize => {
+            Some(waiting) if waiting >= limit as usize => {
                 self.tally.requests_refused += 1;
                 Some(RequestError::TooMany { limit })
             }
-            Some(extra) => {
-                extra.requests.waiting.insert(token, token);
-                None
-            }
+            Some(_) => None,
         };
         if let Some(refused) = refused {
+            self.tidy(conn);
             self.events.push_back(Event::Replied {
                 token,
                 result: Err(refused),
@@ -92,7 +96,10 @@ impl Hub {
             conn,
             reference: token,
         };
-        self.timers.insert(now.saturating_add(timeout), timer);
+        let timer = self.timers.insert(now.saturating_add(timeout), timer);
+        if let Some(extra) = self.extra(conn) {
+            extra.requests.waiting.insert(token, timer);
+        }
         self.tally.requests += 1;
         self.control(conn, |out| {
             millstream_wire::encode_request(out, token, event, data)
@@ -104,17 +111,19 @@ impl Hub {
         let Some(reference) = to.as_u64_exact() else {
             return;
         };
-        let Some(token) = self
+        let waited = self
             .extra(conn)
-            .and_then(|extra| extra.requests.take(reference))
-        else {
-            return;
-        };
+            .and_then(|extra| extra.requests.take(reference));
+        let Some(timer) = waited else { return };
+        self.timers.cancel(timer);
         let result = match outcome {
             ReplyOutcome::Ok(data) => Ok(data.map_or(RawJson::NULL, |data| data.to_owned())),
             ReplyOutcome::Err(error) => Err(RequestError::Client(text(error))),
         };
-        self.events.push_back(Event::Replied { token, result });
+        self.events.push_back(Event::Replied {
+            token: reference,
+            result,
+        });
         self.tidy(conn);
     }
 }

@@ -85,6 +85,10 @@ impl Hub {
         let Some(extra) = self.extra_or_new(conn) else {
             return;
         };
+        // One timer however many frames a client sends.
+        let first = extra.positions.is_empty();
+        // A newer resume replaces the older: what one message can hold is the bound in bytes.
+        extra.positions.clear();
         if last_seen.is_object() {
             for (topic, position) in last_seen.fields() {
                 if extra.positions.len() >= topics_max {
@@ -104,8 +108,10 @@ impl Hub {
             self.tidy(conn);
             return;
         }
-        self.timers
-            .insert(now.saturating_add(hold), Timer::Positions(conn));
+        if first {
+            self.timers
+                .insert(now.saturating_add(hold), Timer::Positions(conn));
+        }
         for topic in held {
             if self.holds(conn, &topic)
                 && let Some(topic) = self.topics.find(&topic)

@@ -60,6 +60,11 @@ impl Collect for Collector {
                 "Turns over 200 ms, mostly a hook that blocks",
                 &shared.slow_turns,
             ),
+            (
+                "sends_busy",
+                "Sends refused because a worker's inbox was full",
+                &shared.sends_busy,
+            ),
         ];
         for (name, help, value) in counters {
             counter(&mut encoder, name, help, value.load(Ordering::Relaxed))?;

@@ -1,6 +1,7 @@
 //! All workers together: starting, handing connections over, stopping.
 
 use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::thread::{self, JoinHandle};
@@ -56,6 +57,7 @@ pub(crate) struct Shared {
     pub(crate) violations: AtomicU64,
     pub(crate) idle_closed: AtomicU64,
     pub(crate) slow_turns: AtomicU64,
+    pub(crate) sends_busy: AtomicU64,
     /// Gauges of each worker, written by it once per turn.
     pub(crate) gauges: Box<[Gauges]>,
     started: Instant,
@@ -99,8 +101,8 @@ impl Shared {
             .sum()
     }
 
-    /// Samples the load; the host calls it every interval.
-    pub(crate) fn sample(&self, sampler: &mut Pressure) {
+    /// Samples the load and tells the application when it matters.
+    fn sample(self: &Arc<Self>, sampler: &mut Pressure) {
         let load = Load {
             memory_bytes: resident_bytes(),
             memory_limit_bytes: self.settings.memory_limit_bytes,
@@ -113,7 +115,16 @@ impl Shared {
         if changed {
             tracing::info!(reason = snapshot.reason.as_str(), "pressure changed");
         }
-        self.pressure.store(Arc::new(snapshot));
+        let snapshot = Arc::new(snapshot);
+        self.pressure.store(Arc::clone(&snapshot));
+        if changed || !snapshot.loud_topics.is_empty() {
+            let handle = Handle::new(Arc::clone(self));
+            let hook = AssertUnwindSafe(|| self.hooks.pressure(&handle, &snapshot));
+            if catch_unwind(hook).is_err() {
+                self.hook_panics.fetch_add(1, Ordering::Relaxed);
+                tracing::error!(hook = "pressure", "a hook panicked");
+            }
+        }
     }
 
     pub(crate) fn sum(&self, which: impl Fn(&Gauges) -> &AtomicUsize) -> usize {
@@ -166,6 +177,7 @@ pub(crate) fn start(
         violations: AtomicU64::new(0),
         idle_closed: AtomicU64::new(0),
         slow_turns: AtomicU64::new(0),
+        sends_busy: AtomicU64::new(0),
         gauges: (0..workers).map(|_| Gauges::default()).collect(),
         started: Instant::now(),
         tokens: AtomicU64::new(1),
