@@ -1,5 +1,11 @@
 //! The same as instruction counts, which do not depend on what else the machine does.
 
+#![allow(
+    unused_qualifications,
+    missing_docs,
+    reason = "written by the macros of gungraun"
+)]
+
 use gungraun::{library_benchmark, library_benchmark_group, main};
 use millstream_benches::Room;
 use std::hint::black_box;

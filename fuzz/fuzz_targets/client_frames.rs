@@ -1,4 +1,4 @@
-//! Recognition of server frames against a slow one that follows the transport document word by word.
+//! Recognition of server frames against a slow one that follows the protocol word by word.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
@@ -23,16 +23,26 @@ fn describe(frame: ServerFrame<'_>) -> Value {
         ServerFrame::Batch(members) => {
             json!({"kind": "batch", "members": members.map(|data| show(&data)).collect::<Vec<_>>()})
         }
-        ServerFrame::Welcome { session_id } => json!({"kind": "welcome", "id": session_id.to_cow()}),
+        ServerFrame::Welcome { session_id } => {
+            json!({"kind": "welcome", "id": session_id.to_cow()})
+        }
         ServerFrame::Resumed => json!({"kind": "resumed"}),
         ServerFrame::Subscribed { topic, reference } => {
             json!({"kind": "subscribed", "topic": topic.to_cow(), "ref": reference.map(value)})
         }
-        ServerFrame::Denied { topic, reference, reason } => json!({
+        ServerFrame::Denied {
+            topic,
+            reference,
+            reason,
+        } => json!({
             "kind": "denied", "topic": topic.to_cow(), "ref": reference.map(value),
             "reason": reason.to_cow(),
         }),
-        ServerFrame::Request { reference, event, data } => json!({
+        ServerFrame::Request {
+            reference,
+            event,
+            data,
+        } => json!({
             "kind": "request", "ref": value(reference.as_json()), "event": event.to_cow(),
             "data": data.map(value),
         }),

@@ -1,4 +1,4 @@
-//! Recognition of client frames against a slow one that follows the transport document word by word.
+//! Recognition of client frames against a slow one that follows the protocol word by word.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
@@ -16,7 +16,8 @@ fuzz_target!(|text: &str| {
     // A frame padded beyond the limit is the application's, save two kinds.
     if text.starts_with('{') && text.ends_with('}') {
         let padded = format!("{text}{}", " ".repeat(8192));
-        let long = text.starts_with(r#"{"type":"resume""#) || text.starts_with(r#"{"type":"reply""#);
+        let long =
+            text.starts_with(r#"{"type":"resume""#) || text.starts_with(r#"{"type":"reply""#);
         let kind = ours.as_ref().map(|frame| frame["kind"].clone());
         let stays = long && (kind == Some(json!("resume")) || kind == Some(json!("reply")));
         assert_eq!(recognise(&padded).is_some(), stays);
@@ -28,12 +29,17 @@ struct Unreadable;
 fn describe(text: &str, frame: &ClientFrame<'_>) -> Value {
     match frame {
         ClientFrame::Hello { caps } => {
-            let names: Vec<_> =
-                hello_capabilities(text).expect("a hello").map(|name| name.to_cow()).collect();
+            let names: Vec<_> = hello_capabilities(text)
+                .expect("a hello")
+                .map(|name| name.to_cow())
+                .collect();
             assert_eq!(caps.has_batch(), names.iter().any(|name| name == "batch"));
             json!({"kind": "hello", "caps": names})
         }
-        ClientFrame::Resume { session_id, last_seen } => json!({
+        ClientFrame::Resume {
+            session_id,
+            last_seen,
+        } => json!({
             "kind": "resume", "session": session_id.to_cow(), "seen": value(last_seen.as_str()),
         }),
         ClientFrame::Subscribe { topic, reference } => json!({
@@ -84,7 +90,9 @@ fn reference(text: &str) -> Result<Option<Value>, Unreadable> {
     }
     let frame: Value = serde_json::from_str(text).map_err(|_| Unreadable)?;
     let found = shape(&frame);
-    let kind = found.as_ref().map(|found| found["kind"].as_str().unwrap_or_default().to_owned());
+    let kind = found
+        .as_ref()
+        .map(|found| found["kind"].as_str().unwrap_or_default().to_owned());
     if text.len() >= 8192 && !matches!(kind.as_deref(), Some("resume" | "reply")) {
         return Ok(None);
     }
@@ -100,7 +108,10 @@ fn shape(frame: &Value) -> Option<Value> {
     let topic = frame["topic"].as_str();
     Some(match frame.get("type")?.as_str()? {
         "hello" => {
-            let names = frame["caps"].as_array()?.iter().filter(|name| name.is_string());
+            let names = frame["caps"]
+                .as_array()?
+                .iter()
+                .filter(|name| name.is_string());
             json!({"kind": "hello", "caps": names.collect::<Vec<_>>()})
         }
         "resume" => {

@@ -25,9 +25,19 @@ struct Case {
 #[derive(Arbitrary, Debug)]
 enum Piece {
     /// Almost a frame: all parts of the header can be wrong.
-    Frame { first: u8, masked: bool, key: [u8; 4], payload: Payload },
+    Frame {
+        first: u8,
+        masked: bool,
+        key: [u8; 4],
+        payload: Payload,
+    },
     /// A frame as it should be.
-    Good { kind: u8, fin: bool, key: [u8; 4], payload: Payload },
+    Good {
+        kind: u8,
+        fin: bool,
+        key: [u8; 4],
+        payload: Payload,
+    },
     Raw(Vec<u8>),
 }
 
@@ -61,12 +71,21 @@ enum Seen {
 
 fuzz_target!(|case: Case| {
     let bytes = assemble(&case);
-    let limits =
-        DecodeLimits { message_bytes_max: usize::from(case.limit), empty_fragments_max: 4 };
-    let role = if case.client { Role::Client } else { Role::Server };
+    let limits = DecodeLimits {
+        message_bytes_max: usize::from(case.limit),
+        empty_fragments_max: 4,
+    };
+    let role = if case.client {
+        Role::Client
+    } else {
+        Role::Server
+    };
     let whole = run(&bytes, &[], role, &limits);
-    let mut cuts: Vec<usize> =
-        case.cuts.iter().map(|cut| usize::from(*cut) % (bytes.len() + 1)).collect();
+    let mut cuts: Vec<usize> = case
+        .cuts
+        .iter()
+        .map(|cut| usize::from(*cut) % (bytes.len() + 1))
+        .collect();
     cuts.sort_unstable();
     assert_eq!(run(&bytes, &cuts, role, &limits), whole);
     if bytes.len() < 2_000 {
@@ -84,13 +103,25 @@ fn assemble(case: &Case) -> Vec<u8> {
                 out.extend_from_slice(bytes);
                 continue;
             }
-            Piece::Frame { first, masked, key, payload } => {
-                (*first, masked.then_some(*key), payload.bytes())
-            }
-            Piece::Good { kind, fin, key, payload } => {
+            Piece::Frame {
+                first,
+                masked,
+                key,
+                payload,
+            } => (*first, masked.then_some(*key), payload.bytes()),
+            Piece::Good {
+                kind,
+                fin,
+                key,
+                payload,
+            } => {
                 let opcode = [0, 1, 2, 8, 9, 10][usize::from(kind % 6)];
                 let fin = *fin || opcode >= 8;
-                (u8::from(fin) << 7 | opcode, (!case.client).then_some(*key), payload.bytes())
+                (
+                    u8::from(fin) << 7 | opcode,
+                    (!case.client).then_some(*key),
+                    payload.bytes(),
+                )
             }
         };
         let at = out.len();
@@ -135,7 +166,9 @@ fn note(event: &Event<'_>) -> Seen {
         Event::Ping(payload) => Seen::Ping(payload.to_vec()),
         Event::Pong(payload) => Seen::Pong(payload.to_vec()),
         Event::Close { code, reason } => {
-            let code = code.map(|code| code.to_be_bytes().to_vec()).unwrap_or_default();
+            let code = code
+                .map(|code| code.to_be_bytes().to_vec())
+                .unwrap_or_default();
             Seen::Close([&code, reason.as_bytes()].concat())
         }
     }
@@ -179,7 +212,10 @@ fn compare(bytes: &[u8], role: Role, (seen, violation): &Run) {
         Some(_) => false,
     };
     if theirs_is_right {
-        assert!(ready(socket.read_frame()).is_err(), "fastwebsockets read one more: {violation:?}");
+        assert!(
+            ready(socket.read_frame()).is_err(),
+            "fastwebsockets read one more: {violation:?}"
+        );
     }
 }
 

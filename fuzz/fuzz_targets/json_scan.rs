@@ -1,4 +1,4 @@
-//! The JSON scanner against serde_json (syntax, exactly) and simd-json (whatever it takes, we take).
+//! The JSON scanner against serde_json (syntax, exactly) and simd-json (what it takes, we take).
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
@@ -18,7 +18,10 @@ fuzz_target!(|bytes: &[u8]| {
         return;
     }
     // Numbers of any size, surrogates in any order: what JSON.parse does.
-    assert_eq!(ours.is_ok(), serde_json::from_str::<IgnoredAny>(text).is_ok());
+    assert_eq!(
+        ours.is_ok(),
+        serde_json::from_str::<IgnoredAny>(text).is_ok()
+    );
     let mut copy = bytes.to_vec();
     let simd = simd_json::to_borrowed_value(&mut copy).is_ok();
     let Ok(ours) = ours else {
@@ -28,7 +31,10 @@ fuzz_target!(|bytes: &[u8]| {
     assert_eq!(ours.as_str(), text.trim_matches([' ', '\t', '\r', '\n']));
     let owned = RawJson::parse_with_depth(bytes.to_vec().into(), 128).expect("the same bytes");
     assert_eq!(owned.as_str(), ours.as_str());
-    assert_eq!(RawJsonRef::scan_with_depth(ours.as_str(), 128).map(|s| s.0), Some(ours));
+    assert_eq!(
+        RawJsonRef::scan_with_depth(ours.as_str(), 128).map(|s| s.0),
+        Some(ours)
+    );
     if let Ok(value) = serde_json::from_str::<Value>(text) {
         compare(ours, &value);
     }
@@ -49,14 +55,19 @@ fn compare(ours: RawJsonRef<'_>, value: &Value) {
         }
         Value::Array(list) => {
             assert_eq!(ours.elements().count(), list.len());
-            ours.elements().zip(list).for_each(|(ours, value)| compare(ours, value));
+            ours.elements()
+                .zip(list)
+                .for_each(|(ours, value)| compare(ours, value));
         }
         Value::Object(map) => {
             assert!(ours.is_object());
             for (key, value) in map {
                 compare(ours.field(key).expect("a field"), value);
             }
-            assert!(ours.fields().all(|(key, _)| map.contains_key(&*key.to_cow())));
+            assert!(
+                ours.fields()
+                    .all(|(key, _)| map.contains_key(&*key.to_cow()))
+            );
         }
     }
 }

@@ -17,10 +17,16 @@ struct Case {
 
 #[derive(Arbitrary, Debug)]
 enum Op {
-    Insert { mantissa: u16, shift: u8 },
+    Insert {
+        mantissa: u16,
+        shift: u8,
+    },
     InsertPast(u16),
     Cancel(u8),
-    Advance { mantissa: u16, shift: u8 },
+    Advance {
+        mantissa: u16,
+        shift: u8,
+    },
     /// To where the wheel says something is due.
     Follow,
 }
@@ -35,7 +41,13 @@ fuzz_target!(|case: Case| {
     for (number, op) in case.ops.iter().enumerate() {
         match op {
             Op::Insert { mantissa, shift } => {
-                insert(&mut wheel, &mut model, &mut ids, now + far(*mantissa, *shift), number);
+                insert(
+                    &mut wheel,
+                    &mut model,
+                    &mut ids,
+                    now + far(*mantissa, *shift),
+                    number,
+                );
             }
             Op::InsertPast(back) => {
                 let at = now.saturating_sub(u64::from(*back));
@@ -43,7 +55,10 @@ fuzz_target!(|case: Case| {
             }
             Op::Cancel(which) => {
                 if let Some(id) = ids.get(usize::from(*which)) {
-                    assert_eq!(wheel.cancel(*id), model.remove(id).map(|(_, number)| number));
+                    assert_eq!(
+                        wheel.cancel(*id),
+                        model.remove(id).map(|(_, number)| number)
+                    );
                 }
             }
             Op::Advance { mantissa, shift } => {
@@ -79,15 +94,25 @@ fn insert(
     number: usize,
 ) {
     let id = wheel.insert(Millis::from_millis(at), number);
-    assert!(model.insert(id, (at, number)).is_none(), "two timers of one name");
+    assert!(
+        model.insert(id, (at, number)).is_none(),
+        "two timers of one name"
+    );
     ids.push(id);
 }
 
 fn fire(wheel: &mut Wheel<usize>, model: &mut HashMap<TimerId, (u64, usize)>, now: u64, tick: u64) {
     while let Some(number) = wheel.pop_due(Millis::from_millis(now)) {
-        let id = *model.iter().find(|(_, entry)| entry.1 == number).expect("a live timer").0;
+        let id = *model
+            .iter()
+            .find(|(_, entry)| entry.1 == number)
+            .expect("a live timer")
+            .0;
         let (at, _) = model.remove(&id).expect("found above");
         assert!(at <= now, "early");
     }
-    assert!(model.values().all(|(at, _)| at.div_ceil(tick) * tick > now), "late");
+    assert!(
+        model.values().all(|(at, _)| at.div_ceil(tick) * tick > now),
+        "late"
+    );
 }

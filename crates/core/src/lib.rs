@@ -4,6 +4,7 @@ mod deadline;
 mod id;
 mod json;
 mod map;
+mod pages;
 mod random;
 mod slab;
 mod time;
@@ -16,6 +17,7 @@ pub use json::{
     DEPTH_MAX, Elements, Fields, JsonError, JsonKind, JsonStr, RawJson, RawJsonRef, write_json_str,
 };
 pub use map::{BoundedMap, Evict, Inserted};
+pub use pages::PagedVec;
 pub use random::{Random, SeededRandom, UuidText, uuid_v4};
 pub use slab::{Full, Key, Slab};
 pub use time::Millis;

@@ -1,5 +1,6 @@
 //! Storage with stable, generation-checked keys.
 
+use crate::PagedVec;
 use core::fmt;
 
 /// Name of a slab entry: where it lies and which tenant of that place it is.
@@ -74,7 +75,7 @@ pub struct Full {
 /// ```
 #[derive(Clone, Debug)]
 pub struct Slab<T> {
-    places: Vec<Place<T>>,
+    places: PagedVec<Place<T>>,
     /// Head of the list of free places, `NIL` if there is none.
     free: u32,
     len: usize,
@@ -114,7 +115,7 @@ impl<T> Slab<T> {
             Self::LIMIT_MAX
         };
         Self {
-            places: Vec::new(),
+            places: PagedVec::new(),
             free: NIL,
             len: 0,
             limit,
@@ -124,7 +125,7 @@ impl<T> Slab<T> {
     /// Stores `value` and names it.
     ///
     /// # Errors
-    /// [`Full`] at the limit; `value` is dropped. Check [`is_full`](Self::is_full) first to keep it.
+    /// [`Full`] at the limit; `value` is dropped. Ask [`is_full`](Self::is_full) first to keep it.
     pub fn insert(&mut self, value: T) -> Result<Key, Full> {
         self.insert_with(|_| value)
     }
@@ -342,7 +343,7 @@ mod tests {
     fn generations_wrap_at_24_bits() {
         let mut slab = Slab::new();
         let first = slab.insert(0).unwrap();
-        slab.places[0].generation = Key::MAX;
+        slab.places.get_mut(0).unwrap().generation = Key::MAX;
         let last = Key {
             generation: Key::MAX,
             ..first

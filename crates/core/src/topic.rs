@@ -12,8 +12,9 @@ pub const TOPIC_UNITS_MAX: usize = 256;
 
 /// A topic name that obeys the rules it was parsed under.
 ///
-/// Cheap to clone (a shared `Arc<str>`), looked up in maps by `&str`, matched exactly. Because quotes,
-/// backslashes and control characters are never in it, it can be put between quotes as JSON.
+/// Cheap to clone (a shared `Arc<str>`), looked up in maps by `&str`, matched exactly. Because
+/// quotes, backslashes and control characters are never in it, it can be put between quotes as
+/// JSON.
 ///
 /// # Example
 /// ```

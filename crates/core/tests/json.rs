@@ -7,7 +7,7 @@ use proptest::prelude::*;
 use serde::de::IgnoredAny;
 use serde_json::Value;
 
-/// Checks syntax only: no number range, no surrogate pairing, no depth. Just what `JSON.parse` does.
+/// Checks syntax only: no number range, no surrogate pairing, no depth. What `JSON.parse` does.
 fn oracle(text: &str) -> bool {
     serde_json::from_str::<IgnoredAny>(text).is_ok()
 }
@@ -126,7 +126,11 @@ proptest! {
     }
 
     #[test]
-    fn damaged(text in json(), at in any::<prop::sample::Index>(), with in "[\\[\\]{},:\"\\\\0-9eE.\\-tfnu \u{1}é]") {
+    fn damaged(
+        text in json(),
+        at in any::<prop::sample::Index>(),
+        with in "[\\[\\]{},:\"\\\\0-9eE.\\-tfnu \u{1}é]",
+    ) {
         let mut chars: Vec<char> = text.chars().collect();
         let at = at.index(chars.len() + 1);
         let with = with.chars().next().unwrap();
@@ -147,7 +151,11 @@ proptest! {
     }
 
     #[test]
-    fn long_strings(head in "[a-zé]{0,80}", special in "(\\\\n|\"|\u{1f}|\u{7f}|\\\\)?", tail in "[a-zé]{0,80}") {
+    fn long_strings(
+        head in "[a-zé]{0,80}",
+        special in "(\\\\n|\"|\u{1f}|\u{7f}|\\\\)?",
+        tail in "[a-zé]{0,80}",
+    ) {
         check(&format!("\"{head}{special}{tail}\""));
     }
 

@@ -172,7 +172,8 @@ proptest! {
                 fifo.push(Millis::from_millis(now), number);
                 model.push((now + 100, number));
             }
-            prop_assert_eq!(fifo.next_deadline().map(Millis::as_millis), model.first().map(|e| e.0));
+            let next = fifo.next_deadline().map(Millis::as_millis);
+            prop_assert_eq!(next, model.first().map(|e| e.0));
             while let Some(number) = fifo.pop_due(Millis::from_millis(now)) {
                 let (due, want) = model.remove(0);
                 prop_assert!(due <= now);

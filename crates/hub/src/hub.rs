@@ -439,11 +439,14 @@ impl Hub {
                     self.tidy(conn);
                 }
                 Timer::Request { conn, reference } => {
-                    let waiting = self.extra(conn).and_then(|e| e.requests.take(reference));
-                    if let Some((token, _)) = waiting {
+                    let waited = self.extra(conn).and_then(|e| e.requests.take(reference));
+                    if waited.is_some() {
                         self.tally.requests_timed_out += 1;
                         let result = Err(RequestError::TimedOut);
-                        self.events.push_back(Event::Replied { token, result });
+                        self.events.push_back(Event::Replied {
+                            token: reference,
+                            result,
+                        });
                     }
                     self.tidy(conn);
                 }

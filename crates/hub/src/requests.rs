@@ -33,6 +33,7 @@ pub enum RequestError {
 /// Requests of one connection that wait for their reply, by `ref`: the token is the `ref`.
 #[derive(Debug, Default)]
 pub(crate) struct Requests {
+    /// When each gives up.
     waiting: HashMap<u64, TimerId>,
 }
 
@@ -41,15 +42,16 @@ impl Requests {
         self.waiting.is_empty()
     }
 
-    /// Takes a request out, with the timer that would end it.
-    pub(crate) fn take(&mut self, reference: u64) -> Option<(u64, TimerId)> {
-        let timer = self.waiting.remove(&reference)?;
+    /// Ends a wait; gives its timer.
+    pub(crate) fn take(&mut self, reference: u64) -> Option<TimerId> {
+        let timer = self.waiting.remove(&reference);
         if self.waiting.is_empty() {
             self.waiting = HashMap::new();
         }
-        Some((reference, timer))
+        timer
     }
 
+    /// Ends all waits; gives each with its timer.
     pub(crate) fn drain(&mut self) -> impl Iterator<Item = (u64, TimerId)> + use<> {
         core::mem::take(&mut self.waiting).into_iter()
     }
@@ -70,15 +72,19 @@ impl Hub {
     ) {
         let limit = self.config.limits.requests_max;
         let default = self.config.limits.request_timeout;
-        let refused = match self.extra_or_new(conn) {
+        let waiting = self
+            .extra_or_new(conn)
+            .map(|extra| extra.requests.waiting.len());
+        let refused = match waiting {
             None => Some(RequestError::Closed),
-            Some(extra) if extra.requests.waiting.len() >= limit as usize => {
+            Some(waiting) if waiting >= limit as usize => {
                 self.tally.requests_refused += 1;
                 Some(RequestError::TooMany { limit })
             }
             Some(_) => None,
         };
         if let Some(refused) = refused {
+            self.tidy(conn);
             self.events.push_back(Event::Replied {
                 token,
                 result: Err(refused),
@@ -91,7 +97,7 @@ impl Hub {
             reference: token,
         };
         let timer = self.timers.insert(now.saturating_add(timeout), timer);
-        if let Some(extra) = self.extra_or_new(conn) {
+        if let Some(extra) = self.extra(conn) {
             extra.requests.waiting.insert(token, timer);
         }
         self.tally.requests += 1;
@@ -105,18 +111,19 @@ impl Hub {
         let Some(reference) = to.as_u64_exact() else {
             return;
         };
-        let waiting = self
+        let waited = self
             .extra(conn)
             .and_then(|extra| extra.requests.take(reference));
-        let Some((token, timer)) = waiting else {
-            return;
-        };
+        let Some(timer) = waited else { return };
         self.timers.cancel(timer);
         let result = match outcome {
             ReplyOutcome::Ok(data) => Ok(data.map_or(RawJson::NULL, |data| data.to_owned())),
             ReplyOutcome::Err(error) => Err(RequestError::Client(text(error))),
         };
-        self.events.push_back(Event::Replied { token, result });
+        self.events.push_back(Event::Replied {
+            token: reference,
+            result,
+        });
         self.tidy(conn);
     }
 }

@@ -85,6 +85,8 @@ impl Hub {
         let Some(extra) = self.extra_or_new(conn) else {
             return;
         };
+        // A newer resume replaces the older: what one message can hold is the bound in bytes.
+        extra.positions.clear();
         if last_seen.is_object() {
             for (topic, position) in last_seen.fields() {
                 if extra.positions.len() >= topics_max {

@@ -1,5 +1,7 @@
 //! What a delivery costs: no allocation per subscriber, one write per connection and turn.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on should fail")]
+
 use std::sync::Arc;
 
 use millstream_core::{Key, Millis, RawJsonRef};

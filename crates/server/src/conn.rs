@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use millstream_core::{ConnId, RawJson, RawJsonRef, TopicName, TopicRules};
 use millstream_hub::{
-    BatchMember, PublishError, PublishOptions, Published, Publisher, RequestError, Snapshot,
-    Verdict, reason,
+    BatchMember, Inboxes, PublishError, PublishOptions, Published, Publisher, RequestError,
+    Snapshot, Stats, Verdict, reason,
 };
 use tokio::sync::oneshot;
 
@@ -76,30 +76,45 @@ impl Conn {
     }
 
     /// Sends an event to this connection alone, without a number.
-    pub fn send(&self, topic: &str, event: &str, data: RawJson) {
+    ///
+    /// # Errors
+    /// [`Busy`] when the worker is so far behind that nothing more is taken.
+    pub fn send(&self, topic: &str, event: &str, data: RawJson) -> Result<(), Busy> {
         let (topic, event) = (topic.to_owned(), event.to_owned());
         let key = self.id.key();
-        self.output(move |core| {
+        self.output_if_room(move |core| {
             core.hub.send(key, &topic, &event, data.get());
-        });
+        })
     }
 
     /// Sends an event of which only the newest per key matters to a slow reader.
-    pub fn send_coalesced(&self, by: &str, topic: &str, event: &str, data: RawJson) {
+    ///
+    /// # Errors
+    /// [`Busy`], as for [`send`](Self::send).
+    pub fn send_coalesced(
+        &self,
+        by: &str,
+        topic: &str,
+        event: &str,
+        data: RawJson,
+    ) -> Result<(), Busy> {
         let (by, topic, event) = (by.to_owned(), topic.to_owned(), event.to_owned());
         let key = self.id.key();
-        self.output(move |core| {
+        self.output_if_room(move |core| {
             core.hub
                 .send_coalesced(key, &by, &topic, &event, data.get());
-        });
+        })
     }
 
     /// Sends a text message as it is.
-    pub fn send_text(&self, text: impl Into<String>) {
+    ///
+    /// # Errors
+    /// [`Busy`], as for [`send`](Self::send).
+    pub fn send_text(&self, text: impl Into<String>) -> Result<(), Busy> {
         let (key, text) = (self.id.key(), text.into());
-        self.output(move |core| {
+        self.output_if_room(move |core| {
             core.hub.send_text(key, &text);
-        });
+        })
     }
 
     /// Closes with a close frame.
@@ -190,7 +205,8 @@ impl Conn {
         .unwrap_or(false)
     }
 
-    /// Asks the client and waits for its answer, as long as `request_timeout` when no time is given.
+    /// Asks the client and waits for its answer; as long as `request_timeout` when no time is
+    /// given.
     ///
     /// # Errors
     /// [`RequestError`]: the client's own error, no answer in time, or no connection.
@@ -213,6 +229,16 @@ impl Conn {
         .unwrap_or(Err(RequestError::Closed))
     }
 
+    /// Output that a flood of could fill the inbox with.
+    fn output_if_room(&self, work: impl FnOnce(&mut Core) + Send + 'static) -> Result<(), Busy> {
+        if self.shared.inboxes.is_full(self.id.worker()) {
+            self.shared.sends_busy.fetch_add(1, Ordering::Relaxed);
+            return Err(Busy);
+        }
+        self.output(work);
+        Ok(())
+    }
+
     fn output(&self, work: impl FnOnce(&mut Core) + Send + 'static) {
         if let Some(inbox) = self.shared.inboxes.get(self.id.worker()) {
             inbox.push(Task::Output(Box::new(work)));
@@ -230,6 +256,11 @@ impl Conn {
         receiver.await.ok()
     }
 }
+
+/// A worker is too far behind to be given more. Nothing was sent; try again later.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("the worker's inbox is full")]
+pub struct Busy;
 
 enum Asked {
     Batch(crate::hooks::Answer<Result<Vec<Verdict>, crate::hooks::HookError>>),
@@ -318,6 +349,12 @@ impl Handle {
     #[must_use]
     pub fn connections(&self) -> usize {
         self.shared.connections()
+    }
+
+    /// The counters of all hubs.
+    #[must_use]
+    pub fn stats(&self) -> &Stats {
+        self.shared.topics.stats()
     }
 
     /// The pressure at the last sample.

@@ -194,7 +194,7 @@ impl<'a> Context<'a> {
     }
 
     /// Closes this connection with a close frame. What the codes do to a client is described at
-    /// [`millstream_wire::close`].
+    /// [`CloseCode`](millstream_wire::CloseCode).
     pub fn close(&mut self, code: u16, reason: &str) {
         self.core.say_close(self.key, code, reason);
     }

@@ -7,6 +7,7 @@ use bytes::Bytes;
 use millstream_core::RawJson;
 use prometheus_client::registry::Registry;
 
+use crate::conn::Handle;
 use crate::peer::Peer;
 
 /// A socket that finished its WebSocket handshake. Non-blocking, `TCP_NODELAY` set.
@@ -85,6 +86,11 @@ pub(crate) trait Gateway: Send + Sync + 'static {
 
     /// Ends the workers and waits for their threads. Called once, after the drain or instead.
     fn stop(&self);
+
+    /// The handle for applications; only pools of workers have one.
+    fn handle(&self) -> Option<Handle> {
+        None
+    }
 
     /// Registers the collectors of hub and workers.
     fn metrics(&self, registry: &mut Registry);

@@ -11,8 +11,9 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Response};
 use millstream_core::{RawJsonRef, TopicName};
-use millstream_hub::Verdict;
+use millstream_hub::{Snapshot, Verdict};
 
+use crate::conn::Handle;
 use crate::context::Context;
 use crate::cookies::CookieJar;
 use crate::peer::{Address, RequestId};
@@ -112,6 +113,10 @@ pub trait Hooks: Send + Sync + 'static {
 
     /// The connection is over.
     fn close(&self, cx: &mut Context<'_>, info: &CloseInfo<'_>) {}
+
+    /// The load has changed: [`Snapshot::reason`](crate::Snapshot) is another one, or topics are
+    /// louder than a threshold (then once per sample). Called on the runtime.
+    fn pressure(&self, handle: &Handle, snapshot: &Snapshot) {}
 
     /// The connection was behind and has caught up: its socket took everything that waited.
     fn drain(&self, cx: &mut Context<'_>) {}

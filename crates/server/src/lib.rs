@@ -16,7 +16,7 @@ pub mod cli;
 pub mod config;
 
 pub use self::config::{AllowedOrigins, ApiKeys, Config, ConfigError};
-pub use self::conn::{Conn, Handle, OwnedMember};
+pub use self::conn::{Busy, Conn, Handle, OwnedMember};
 pub use self::context::Context;
 pub use self::cookies::{CookieError, CookieJar, CookieOptions, SameSite};
 pub use self::hooks::{
@@ -27,5 +27,11 @@ pub use self::logging::init as init_logging;
 pub use self::peer::{Address, Peer, RequestId, UserData};
 pub use self::server::{Builder, Server, StartError, Stopped, Stopper};
 pub use millstream_hub::{
-    BatchMember, PublishError, PublishOptions, Published, RawPayload, RequestError, Sent, Verdict,
+    BatchMember, PublishError, PublishOptions, Published, RawPayload, RequestError, Sent, Snapshot,
+    Verdict,
 };
+
+/// The project's front page: its example has to compile.
+#[cfg(doctest)]
+#[doc = include_str!("../../../README.md")]
+mod readme {}

@@ -13,6 +13,7 @@ use tokio::sync::watch;
 use tokio::time::{Instant, sleep, timeout_at};
 
 use crate::config::{Config, ConfigError};
+use crate::conn::Handle;
 use crate::handover::Gateway;
 use crate::hooks::Hooks;
 use crate::http::{Listener, NoHostPin, Site, Tls, bind};
@@ -98,6 +99,30 @@ impl Server {
         let mut out = io::stdout().lock();
         writeln!(out, "listening on {}", self.url())?;
         out.flush()
+    }
+
+    /// The server for other threads: publish, count, close. Cheap to clone.
+    ///
+    /// ```no_run
+    /// # use millstream_server::{Config, PublishOptions, Server};
+    /// # async fn run() -> Result<(), Box<dyn std::error::Error>> {
+    /// let server = Server::builder(()).bind().await?;
+    /// let handle = server.handle();
+    /// std::thread::spawn(move || {
+    ///     let data = millstream_core::RawJsonRef::NULL;
+    ///     handle.publish("clock", "tick", data, PublishOptions::default())
+    /// });
+    /// server.run().await?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn handle(&self) -> Handle {
+        // `Builder::bind` starts a pool of workers, and such a pool has a handle.
+        self.site
+            .gateway
+            .handle()
+            .expect("the gateway is a pool of workers")
     }
 
     /// A way to stop it.

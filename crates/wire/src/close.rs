@@ -10,7 +10,8 @@ pub const CLOSE_REASON_BYTES_MAX: usize = CONTROL_PAYLOAD_BYTES_MAX - 2;
 ///
 /// There is no code that means "come back at once" and none that carries a delay. A server that
 /// accepts and then closes with a code of class [`Retry`](Reaction::Retry) is retried about every
-/// three seconds for ever: to turn somebody away use a terminal code or [`THROTTLE`](Self::THROTTLE).
+/// three seconds for ever: to turn somebody away use a terminal code or
+/// [`THROTTLE`](Self::THROTTLE).
 #[derive(Clone, Copy, Debug)]
 pub enum CloseCode {}
 

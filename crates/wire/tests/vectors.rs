@@ -19,11 +19,8 @@ const LIMITS: DecodeLimits = DecodeLimits {
 };
 
 fn entries(direction: &str) -> Vec<Value> {
-    let path = concat!(
-        env!("CARGO_MANIFEST_DIR"),
-        "/../../vectors/transport-frames.json"
-    );
-    let all: Vec<Value> = serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap();
+    let all: Vec<Value> =
+        serde_json::from_str(include_str!("../../../vectors/transport-frames.json")).unwrap();
     assert_eq!(all.len(), 123);
     all.into_iter()
         .filter(|entry| entry["direction"] == direction)

@@ -2,9 +2,10 @@
 //!
 //! A case is a list of frames and what comes of them. `frames[]`: `op` (name or number), `fin`
 //! (true), `rsv` (0), payload as `text`, `hex` or `repeat: [hex, count]`, `masked` (as the role
-//! demands), `mask` (hex), `length` (`"16"` or `"64"` forces a longer form), `cut` (bytes missing at
-//! the end), or `raw` (hex, nothing added). `events[]`: `[kind, payload]` or `["close", code, reason]`;
-//! `violation` is what ends the stream. Every case runs whole, frame by frame and byte by byte.
+//! demands), `mask` (hex), `length` (`"16"` or `"64"` forces a longer form), `cut` (bytes missing
+//! at the end), or `raw` (hex, nothing added). `events[]`: `[kind, payload]` or `["close", code,
+//! reason]`; `violation` is what ends the stream. Every case runs whole, frame by frame and byte
+//! by byte.
 
 #![allow(clippy::unwrap_used, reason = "in a test a panic is the report")]
 
@@ -13,11 +14,8 @@ use serde_json::Value;
 
 #[test]
 fn all_cases_in_all_pieces() {
-    let path = concat!(
-        env!("CARGO_MANIFEST_DIR"),
-        "/../../vectors/websocket-cases.json"
-    );
-    let cases: Vec<Value> = serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap();
+    let cases: Vec<Value> =
+        serde_json::from_str(include_str!("../../../vectors/websocket-cases.json")).unwrap();
     assert!(cases.len() >= 190, "only {} cases", cases.len());
     for case in &cases {
         let frames: Vec<Vec<u8>> = list(&case["frames"])

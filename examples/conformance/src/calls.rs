@@ -111,7 +111,7 @@ pub(crate) fn answer(app: &App, cx: &mut Context<'_>, call: Call) {
             let conn = cx.conn();
             app.runtime.spawn(async move {
                 let reply = work.await;
-                if let (Some(conn), Some(id)) = (conn, id) {
+                if let Some(id) = id {
                     reply_later(&conn, &id, reply);
                 }
             });
@@ -123,7 +123,10 @@ fn reply_later(conn: &Conn, id: &str, reply: Reply) {
     if let Some(data) = encode(id, reply)
         && let Ok(data) = millstream_core::RawJson::parse(data.into())
     {
-        conn.send("__rpc", id, data);
+        // A caller whose reply finds no room waits until its own time limit.
+        if conn.send("__rpc", id, data).is_err() {
+            tracing::warn!("a reply was not sent: the worker is far behind");
+        }
     }
 }
 

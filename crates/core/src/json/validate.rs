@@ -29,7 +29,7 @@ pub(super) fn skip_blanks(bytes: &[u8], mut at: usize) -> usize {
     at
 }
 
-/// Finds the end of the string whose opening quote is at `start`; also says whether it holds escapes.
+/// Finds the end of the string whose opening quote is at `start`, and whether it holds escapes.
 #[inline]
 pub(super) fn string_end(bytes: &[u8], start: usize) -> Result<(usize, bool), JsonError> {
     let mut at = start + 1;

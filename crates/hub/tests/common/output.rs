@@ -293,7 +293,8 @@ impl Rig {
             belief.positions_until = until;
         }
         let topics: Vec<&'static str> = seen.keys().copied().collect();
-        belief.positions.extend(seen);
+        // A newer resume replaces the older.
+        belief.positions = seen;
         for topic in topics {
             if belief.topics.contains(topic) {
                 belief.check_position(topic, head(topic));

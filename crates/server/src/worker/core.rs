@@ -7,7 +7,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use hashbrown::HashMap;
-use millstream_core::{Key, Millis, RawJson};
+use millstream_core::{Key, Millis, PagedVec, RawJson};
 use millstream_hub::{
     Backlogged, DrainPlan, Hub, PublishError, Published, Publisher, RequestError, Sink, Wrote,
 };
@@ -94,7 +94,7 @@ impl Ending {
 /// The sockets by slab index; the sink a hub writes to.
 #[derive(Debug, Default)]
 pub(crate) struct Links {
-    links: Vec<Option<Link>>,
+    links: PagedVec<Option<Link>>,
     pub(crate) second: u32,
     /// Connections whose socket failed during this flush.
     failed: Vec<Key>,
@@ -127,10 +127,12 @@ impl Links {
 
     fn put(&mut self, link: Link) {
         let index = link.key.index as usize;
-        if self.links.len() <= index {
-            self.links.resize_with(index + 1, || None);
+        while self.links.len() <= index {
+            self.links.push(None);
         }
-        self.links[index] = Some(link);
+        if let Some(place) = self.links.get_mut(index) {
+            *place = Some(link);
+        }
     }
 
     fn take(&mut self, key: Key) -> Option<Link> {
@@ -186,6 +188,26 @@ impl Sink for Links {
 }
 
 impl Core {
+    /// A worker without connections.
+    pub(crate) fn new(hub: Hub, shared: Arc<Shared>, registry: Registry) -> Self {
+        Self {
+            hub,
+            links: Links::default(),
+            shared,
+            registry,
+            now: Millis::ZERO,
+            replies: HashMap::new(),
+            decisions: HashMap::new(),
+            postponed: VecDeque::new(),
+            drain: None,
+            stopping: false,
+            unfinished: Vec::new(),
+            ending: Vec::new(),
+            sweep_at: 0,
+            sweep_due: Millis::ZERO,
+        }
+    }
+
     /// Takes a connection in, or turns it away with 1013.
     pub(crate) fn accept(&mut self, accepted: Accepted) {
         let Accepted {

@@ -2,40 +2,34 @@
 
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
+use std::sync::atomic::Ordering;
 
 use prometheus_client::collector::Collector as Collect;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric};
 use prometheus_client::metrics::counter::ConstCounter;
 use prometheus_client::metrics::gauge::ConstGauge;
+use prometheus_client::metrics::histogram::Histogram;
+use prometheus_client::registry::Registry;
 
 use crate::worker::pool::Shared;
 
-/// How long turns took: a histogram in atomics, because workers write it every turn.
-#[derive(Debug, Default)]
-pub(crate) struct Turns {
-    buckets: [AtomicU64; BOUNDS_US.len() + 1],
-    sum_us: AtomicU64,
+/// Upper bounds of the buckets for the length of a turn, in seconds.
+const TURN_SECONDS: [f64; 8] = [0.000_05, 0.000_2, 0.001, 0.005, 0.02, 0.1, 0.5, 2.0];
+
+/// A histogram of how long turns take.
+pub(crate) fn turns() -> Histogram {
+    Histogram::new(TURN_SECONDS)
 }
 
-/// Upper bounds of the buckets, in microseconds.
-const BOUNDS_US: [u64; 8] = [50, 200, 1_000, 5_000, 20_000, 100_000, 500_000, 2_000_000];
-
-impl Turns {
-    pub(crate) fn observe(&self, took: Duration) {
-        let micros = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
-        let at = BOUNDS_US
-            .iter()
-            .position(|bound| micros <= *bound)
-            .unwrap_or(BOUNDS_US.len());
-        self.buckets[at].fetch_add(1, Ordering::Relaxed);
-        self.sum_us.fetch_add(micros, Ordering::Relaxed);
-    }
+/// Registers what the workers report.
+pub(crate) fn register(shared: &Arc<Shared>, registry: &mut Registry) {
+    let help = "Length of a worker's turn, from waking up to having written everything";
+    registry.register("turn_seconds", help, shared.turns.clone());
+    registry.register_collector(Box::new(Collector(Arc::clone(shared))));
 }
 
 /// Reads everything at scrape time.
-pub(crate) struct Collector(pub(crate) Arc<Shared>);
+struct Collector(Arc<Shared>);
 
 impl fmt::Debug for Collector {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -66,35 +60,22 @@ impl Collect for Collector {
                 "Turns over 200 ms, mostly a hook that blocks",
                 &shared.slow_turns,
             ),
+            (
+                "sends_busy",
+                "Sends refused because a worker's inbox was full",
+                &shared.sends_busy,
+            ),
         ];
         for (name, help, value) in counters {
             counter(&mut encoder, name, help, value.load(Ordering::Relaxed))?;
         }
-        let turns: u64 = shared
-            .turns
-            .buckets
-            .iter()
-            .map(|bucket| bucket.load(Ordering::Relaxed))
-            .sum();
-        counter(&mut encoder, "turns", "Turns of all workers", turns)?;
-        let mut below = 0;
-        for (bound, bucket) in BOUNDS_US.iter().zip(&shared.turns.buckets) {
-            below += bucket.load(Ordering::Relaxed);
-            let name = format!("turns_within_{bound}_us");
-            counter(
-                &mut encoder,
-                &name,
-                "Turns that took at most so long",
-                below,
-            )?;
-        }
-        let micros = shared.turns.sum_us.load(Ordering::Relaxed);
-        counter(
-            &mut encoder,
-            "turn_microseconds",
-            "Time spent in turns",
-            micros,
-        )?;
+        self.gauges(&mut encoder)
+    }
+}
+
+impl Collector {
+    fn gauges(&self, encoder: &mut DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
+        let shared = &self.0;
         let inbox: usize = shared.inboxes.0.iter().map(|inbox| inbox.len()).sum();
         let gauges = [
             ("workers", "Worker threads", shared.gauges.len()),
@@ -117,11 +98,11 @@ impl Collect for Collector {
             ("inbox_tasks", "Tasks waiting for the workers", inbox),
         ];
         for (name, help, value) in gauges {
-            gauge(&mut encoder, name, help, value as u64)?;
+            gauge(encoder, name, help, value as u64)?;
         }
         let active = u64::from(shared.pressure.load().active);
         gauge(
-            &mut encoder,
+            encoder,
             "pressure",
             "1 while any pressure signal is on",
             active,

@@ -1,13 +1,13 @@
 //! All workers together: starting, handing connections over, stopping.
 
 use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant, SystemTime};
 
 use arc_swap::ArcSwap;
-use hashbrown::HashMap;
 use millstream_core::{Millis, RawJson};
 use millstream_hub::{
     Hub, HubConfig, Load, OpenError, PolicyTable, Pressure, PressureConfig, PublishOptions,
@@ -15,13 +15,15 @@ use millstream_hub::{
 };
 use mio::{Poll, Waker};
 use parking_lot::Mutex;
+use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
 
+use crate::conn::Handle;
 use crate::handover::{self, Accepted, Gateway, Published};
 use crate::hooks::Hooks;
-use crate::worker::core::{Core, Links};
+use crate::worker::core::Core;
 use crate::worker::inbox::{AllInboxes, Inbox, Task};
-use crate::worker::metrics::{Collector, Turns};
+use crate::worker::metrics;
 use crate::worker::turn::{self, WAKE};
 
 /// What the workers have to know of the configuration.
@@ -50,11 +52,12 @@ pub(crate) struct Shared {
     pub(crate) hooks: Arc<dyn Hooks>,
     pub(crate) runtime: tokio::runtime::Handle,
     pub(crate) pressure: ArcSwap<Snapshot>,
-    pub(crate) turns: Turns,
+    pub(crate) turns: Histogram,
     pub(crate) hook_panics: AtomicU64,
     pub(crate) violations: AtomicU64,
     pub(crate) idle_closed: AtomicU64,
     pub(crate) slow_turns: AtomicU64,
+    pub(crate) sends_busy: AtomicU64,
     /// Gauges of each worker, written by it once per turn.
     pub(crate) gauges: Box<[Gauges]>,
     started: Instant,
@@ -102,8 +105,8 @@ impl Shared {
             .sum()
     }
 
-    /// Samples the load; the host calls it every interval.
-    pub(crate) fn sample(&self, sampler: &mut Pressure) {
+    /// Samples the load and tells the application when it matters.
+    fn sample(self: &Arc<Self>, sampler: &mut Pressure) {
         let load = Load {
             memory_bytes: resident_bytes(),
             memory_limit_bytes: self.settings.memory_limit_bytes,
@@ -116,7 +119,16 @@ impl Shared {
         if changed {
             tracing::info!(reason = snapshot.reason.as_str(), "pressure changed");
         }
-        self.pressure.store(Arc::new(snapshot));
+        let snapshot = Arc::new(snapshot);
+        self.pressure.store(Arc::clone(&snapshot));
+        if changed || !snapshot.loud_topics.is_empty() {
+            let handle = Handle::new(Arc::clone(self));
+            let hook = AssertUnwindSafe(|| self.hooks.pressure(&handle, &snapshot));
+            if catch_unwind(hook).is_err() {
+                self.hook_panics.fetch_add(1, Ordering::Relaxed);
+                tracing::error!(hook = "pressure", "a hook panicked");
+            }
+        }
     }
 
     pub(crate) fn sum(&self, which: impl Fn(&Gauges) -> &AtomicUsize) -> usize {
@@ -164,11 +176,12 @@ pub(crate) fn start(
         hooks,
         runtime,
         pressure: ArcSwap::from_pointee(Snapshot::default()),
-        turns: Turns::default(),
+        turns: metrics::turns(),
         hook_panics: AtomicU64::new(0),
         violations: AtomicU64::new(0),
         idle_closed: AtomicU64::new(0),
         slow_turns: AtomicU64::new(0),
+        sends_busy: AtomicU64::new(0),
         gauges: (0..workers).map(|_| Gauges::default()).collect(),
         started: Instant::now(),
         tokens: AtomicU64::new(1),
@@ -186,22 +199,7 @@ pub(crate) fn start(
             .name(format!("worker-{worker}"))
             .spawn(move || {
                 let hub = Hub::new(worker, hub_config, Arc::clone(&shared.topics));
-                let core = Core {
-                    hub,
-                    links: Links::default(),
-                    shared: Arc::clone(&shared),
-                    registry,
-                    now: Millis::ZERO,
-                    replies: HashMap::new(),
-                    decisions: HashMap::new(),
-                    postponed: std::collections::VecDeque::new(),
-                    drain: None,
-                    stopping: false,
-                    unfinished: Vec::new(),
-                    ending: Vec::new(),
-                    sweep_at: 0,
-                    sweep_due: Millis::ZERO,
-                };
+                let core = Core::new(hub, Arc::clone(&shared), registry);
                 // Dropped by a panic as well: the server is not ready without all its workers.
                 let _running = Running(shared);
                 turn::run(core, poll);
@@ -313,8 +311,12 @@ impl Gateway for Pool {
         }
     }
 
+    fn handle(&self) -> Option<Handle> {
+        Some(Handle::new(Arc::clone(&self.shared)))
+    }
+
     fn metrics(&self, registry: &mut Registry) {
-        registry.register_collector(Box::new(Collector(Arc::clone(&self.shared))));
+        metrics::register(&self.shared, registry);
     }
 }
 

@@ -339,7 +339,6 @@ impl Core {
     }
 
     fn report(&self, began: Instant) {
-        let took = began.elapsed();
         if let Some(gauges) = self.shared.gauges.get(usize::from(self.hub.worker())) {
             gauges
                 .subscriptions
@@ -348,7 +347,8 @@ impl Core {
                 .backlog_bytes
                 .store(self.hub.backlog_bytes(), Ordering::Relaxed);
         }
-        self.shared.turns.observe(took);
+        let took = began.elapsed();
+        self.shared.turns.observe(took.as_secs_f64());
         if took > SLOW_TURN {
             self.shared.slow_turns.fetch_add(1, Ordering::Relaxed);
             let worker = self.hub.worker();

@@ -33,7 +33,7 @@ fn run_inner(
         }
         "sendTo" => send_to(cx, args)?,
         "sendCoalesced" => send_coalesced(cx, args)?,
-        "subscribeMe" | "checkMe" => subscribe(caller(cx)?, name == "checkMe", args.text(0)?),
+        "subscribeMe" | "checkMe" => subscribe(cx.conn(), name == "checkMe", args.text(0)?),
         "unsubscribeMe" => now(cx.unsubscribe(&args.text(0)?))?,
         "holds" => now(cx.holds(&args.text(0)?))?,
         "subscribers" => now(cx.handle().subscribers(&args.text(0)?))?,
@@ -44,7 +44,7 @@ fn run_inner(
             } else {
                 How::close(args, 0)?
             };
-            let conn = caller(cx)?;
+            let conn = cx.conn();
             app.runtime.spawn(async move {
                 sleep(LAST_WORDS).await;
                 how.end(&conn);
@@ -61,7 +61,7 @@ fn run_inner(
             Outcome::later(async move { encode(how.end_all(&handle, user).await) })
         }
         "request" => {
-            let question = Question::read(caller(cx)?, args, 0)?;
+            let question = Question::read(cx.conn(), args, 0)?;
             Outcome::later(async move {
                 let answer = match question.ask().await {
                     Ok(value) => format!(r#"{{"ok":true,"value":{value}}}"#),
@@ -74,7 +74,7 @@ fn run_inner(
             })
         }
         "requestLogged" => {
-            let (log, question) = (args.text(0)?, Question::read(caller(cx)?, args, 1)?);
+            let (log, question) = (args.text(0)?, Question::read(cx.conn(), args, 1)?);
             let state = app.state.clone();
             app.runtime.spawn(async move {
                 let line = match question.ask().await {
@@ -87,11 +87,6 @@ fn run_inner(
         }
         _ => return Ok(None),
     }))
-}
-
-/// The calling connection, for later.
-fn caller(cx: &Context<'_>) -> Result<Conn, Failure> {
-    cx.conn().ok_or_else(Failure::internal)
 }
 
 /// Accepts the connections of one user.
@@ -175,8 +170,7 @@ struct Question {
     conn: Conn,
     event: String,
     data: RawJson,
-    /// Zero means the default.
-    timeout: Duration,
+    timeout: Option<Duration>,
 }
 
 impl Question {
@@ -187,7 +181,8 @@ impl Question {
             conn,
             event: args.text(at)?,
             data: owned_json(args.raw(at + 1))?,
-            timeout: Duration::from_millis(limit.unwrap_or(0)),
+            // Zero means the default, as does nothing.
+            timeout: limit.filter(|&ms| ms > 0).map(Duration::from_millis),
         })
     }
 
