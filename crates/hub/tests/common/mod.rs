@@ -33,8 +33,10 @@ pub(crate) enum Mode {
 const BACKLOG_BYTES_MAX: usize = 400;
 const CONTROL_BYTES_MAX: usize = 300;
 const TURN_BYTES_MAX: usize = 600;
-/// More than any single frame or group of batch frames of this rig.
-const FRAME_BYTES_MAX: usize = 600;
+/// More than any single operation of this rig adds to a connection's output: the most have
+/// verdicts for which all other requests have waited.
+const STEP_BYTES_MAX: usize = 1_500;
+const PENDING_MAX: usize = 4;
 const RESUME_HOLD_MS: u64 = 30_000;
 const CONNS_MAX: usize = 6;
 
@@ -240,7 +242,7 @@ impl Rig {
             Mode::Tight => CONTROL_BYTES_MAX,
             _ => 1 << 20,
         };
-        let most = BACKLOG_BYTES_MAX + control + TURN_BYTES_MAX + FRAME_BYTES_MAX;
+        let most = BACKLOG_BYTES_MAX + control + TURN_BYTES_MAX + STEP_BYTES_MAX;
         for key in &self.keys {
             assert!(
                 self.hub.pending(*key) <= most,
@@ -253,6 +255,12 @@ impl Rig {
     fn pick(&self, choices: &mut Choices<'_>) -> Option<Key> {
         let at = choices.below(self.keys.len());
         self.keys.get(at).copied()
+    }
+
+    /// One with room for another request.
+    fn pick_ready(&self, choices: &mut Choices<'_>) -> Option<Key> {
+        let ready = |key: &Key| self.beliefs[&key.to_u64()].pending.len() < PENDING_MAX;
+        self.pick(choices).filter(ready)
     }
 
     fn belief(&mut self, key: Key) -> &mut Belief {
@@ -364,7 +372,7 @@ impl Rig {
     }
 
     fn subscribe(&mut self, choices: &mut Choices<'_>) {
-        let Some(key) = self.pick(choices) else {
+        let Some(key) = self.pick_ready(choices) else {
             return;
         };
         let topic = choices.topic();
@@ -376,7 +384,7 @@ impl Rig {
     }
 
     fn subscribe_batch(&mut self, choices: &mut Choices<'_>) {
-        let Some(key) = self.pick(choices) else {
+        let Some(key) = self.pick_ready(choices) else {
             return;
         };
         let reference = self.unique();
@@ -393,7 +401,7 @@ impl Rig {
     }
 
     fn unsubscribe(&mut self, choices: &mut Choices<'_>) {
-        let Some(key) = self.pick(choices) else {
+        let Some(key) = self.pick_ready(choices) else {
             return;
         };
         let topic = choices.topic();
