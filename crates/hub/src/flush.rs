@@ -89,6 +89,8 @@ impl Hub {
     /// O(receivers), one write each; nothing is allocated for a receiver whose socket takes all.
     pub fn flush(&mut self, sink: &mut impl Sink) {
         if !self.has_output() {
+            // What was written meanwhile counts, even if nothing follows for long.
+            self.topics.stats().add(&mut self.tally);
             return;
         }
         let mut dirty = core::mem::take(&mut self.dirty);

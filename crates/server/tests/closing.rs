@@ -20,6 +20,9 @@ struct App {
 impl Hooks for App {
     fn message(&self, cx: &mut Context<'_>, message: Message<'_>) {
         self.messages.fetch_add(1, Ordering::SeqCst);
+        if message == Message::Text("nap") {
+            std::thread::sleep(Duration::from_millis(300));
+        }
         if message == Message::Text("bye") {
             cx.close(4_100, "as you wish");
         }
@@ -88,24 +91,46 @@ async fn a_client_that_never_answers_a_close_is_cut() {
     assert!(begun.elapsed() > Duration::from_secs(3) && begun.elapsed() < Duration::from_secs(9));
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_end_of_a_large_upload_is_noticed() {
     let app = App::default();
     let server = start(app.clone(), |config| {
         config.message_bytes_max = 4 * 1_024 * 1_024
     })
     .await;
-    // More than is read at once, and the end behind it in the same breath.
-    for size in [256 * 1_024, 300_000, 1_048_576] {
+    let mut other = Ws::connect(server.address).await;
+    for size in [256 * 1_024, 300_000] {
         let mut ws = Ws::connect(server.address).await;
+        // More than is read at once, and the end behind it, all there before the worker looks.
+        other.say("nap").await;
         ws.bytes(&frame(TEXT, &vec![b'a'; size])).await;
         tokio::io::AsyncWriteExt::shutdown(&mut ws.stream)
             .await
             .expect("half-closed");
         assert_eq!(ws.next().await, Frame::End, "{size}");
     }
-    common::until(async || app.ends.lock().len() == 3).await;
+    common::until(async || app.ends.lock().len() == 2).await;
     assert!(app.ends.lock().iter().all(|(code, _)| *code == 1006));
+}
+
+#[tokio::test]
+async fn a_violation_counts_once_whatever_follows() {
+    let server = start(App::default(), |_| ()).await;
+    let mut ws = Ws::connect(server.address).await;
+    ws.bytes(&[0xFF; 64]).await;
+    assert!(matches!(ws.next().await, Frame::Close(Some(1002), _)));
+    for _ in 0..5 {
+        ws.bytes(&[0xFF; 64]).await;
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    assert_eq!(
+        common::metric(server.address, "millstream_violations_total").await,
+        1
+    );
+    tokio::io::AsyncWriteExt::shutdown(&mut ws.stream)
+        .await
+        .expect("half-closed");
+    assert_eq!(ws.next().await, Frame::End);
 }
 
 #[tokio::test]
