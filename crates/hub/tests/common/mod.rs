@@ -2,8 +2,9 @@
 //! by the fuzz target.
 
 mod belief;
+mod outside;
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -14,10 +15,10 @@ use belief::{
 };
 use millstream_core::{Key, Millis, RawJson, RawJsonRef};
 use millstream_hub::{
-    Backlogged, BatchMember, Delivery, Event, Hub, HubConfig, Inboxes, Limits, Overflow, Pattern,
-    PolicyTable, PublishOptions, Publisher, Receipt, RequestError, Sent, Sink, Ticket, TopicPolicy,
-    Topics, Verdict, Wrote,
+    Backlogged, BatchMember, Event, Hub, HubConfig, Limits, Overflow, Pattern, PolicyTable,
+    PublishOptions, Publisher, Receipt, RequestError, Sent, Ticket, TopicPolicy, Topics, Verdict,
 };
+use outside::{Choices, NoInboxes, Wires};
 
 /// How little room connections have.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -39,76 +40,6 @@ const STEP_BYTES_MAX: usize = 1_500;
 const PENDING_MAX: usize = 4;
 const RESUME_HOLD_MS: u64 = 30_000;
 const CONNS_MAX: usize = 6;
-
-/// Bytes as a source of choices; zeros when they run out.
-struct Choices<'a>(&'a [u8]);
-
-impl Choices<'_> {
-    fn byte(&mut self) -> u8 {
-        let (first, rest) = self.0.split_first().unwrap_or((&0, &[]));
-        self.0 = rest;
-        *first
-    }
-
-    fn below(&mut self, n: usize) -> usize {
-        usize::from(self.byte()) % n.max(1)
-    }
-
-    fn topic(&mut self) -> &'static str {
-        TOPICS[self.below(TOPICS.len())].0
-    }
-}
-
-/// Nobody else publishes.
-struct NoInboxes;
-
-impl Inboxes for NoInboxes {
-    fn push(&self, _: u16, _: Delivery) {
-        panic!("there is one worker, and it drains as it goes");
-    }
-
-    fn is_empty(&self, _: u16) -> bool {
-        true
-    }
-
-    fn is_full(&self, _: u16) -> bool {
-        false
-    }
-}
-
-/// Sockets that take what they like.
-#[derive(Default)]
-struct Wires {
-    received: HashMap<Key, Vec<u8>>,
-    /// Bytes each socket still takes; absent: everything.
-    room: HashMap<Key, usize>,
-    broken: Vec<Key>,
-}
-
-impl Sink for Wires {
-    fn send(&mut self, conn: Key, bytes: &[u8]) -> Wrote {
-        if self.broken.contains(&conn) {
-            return Wrote::Failed;
-        }
-        let room = self.room.get_mut(&conn);
-        let taken = room
-            .as_ref()
-            .map_or(bytes.len(), |room| bytes.len().min(**room));
-        if let Some(room) = room {
-            *room -= taken;
-        }
-        self.received
-            .entry(conn)
-            .or_default()
-            .extend_from_slice(&bytes[..taken]);
-        Wrote::Bytes(taken)
-    }
-
-    fn send_vectored(&mut self, conn: Key, parts: &[std::io::IoSlice<'_>]) -> Wrote {
-        let joined: Vec<u8> = parts.iter().flat_map(|part| part.iter().copied()).collect();
-        self.send(conn, &joined)
-    }
-}
 
 /// Hub, model and sockets.
 pub(crate) struct Rig {
