@@ -8,6 +8,8 @@ use crate::workspace::{cargo, has, root, run};
 
 /// A bench that hangs is a failure, not an endless run.
 const SECONDS_MAX: &str = "10";
+/// Under valgrind each function runs about fifty times slower, and is started anew.
+const COUNTING_SECONDS_MAX: &str = "90";
 
 /// Runs each `[[bench]]` of `benches/Cargo.toml` once.
 pub(crate) fn smoke(report: &mut Report) {
@@ -64,15 +66,20 @@ impl Bench {
             // Criterion's test mode runs each measured closure once.
             bench.args(["--", "--test"]);
         }
-        run(within_limit(&mut bench))
+        let limit = if self.counts {
+            COUNTING_SECONDS_MAX
+        } else {
+            SECONDS_MAX
+        };
+        run(within(limit, &mut bench))
     }
 }
 
 /// The same command under coreutils' `timeout`. What it runs is built already.
-fn within_limit(bench: &mut std::process::Command) -> &mut std::process::Command {
+fn within<'a>(limit: &str, bench: &'a mut std::process::Command) -> &'a mut std::process::Command {
     let mut limited = crate::workspace::command("timeout");
     limited
-        .args(["--kill-after=5", SECONDS_MAX])
+        .args(["--kill-after=5", limit])
         .arg(bench.get_program())
         .args(bench.get_args());
     *bench = limited;

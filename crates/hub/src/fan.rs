@@ -140,12 +140,36 @@ impl Hub {
 
     /// Adds a frame that must not be lost: control frames, replies, gap marks.
     pub(crate) fn control(&mut self, conn: Key, encode: impl FnOnce(&mut Vec<u8>)) {
-        if self.conns.get(conn).is_none_or(|conn| conn.closing) {
-            return;
+        if self.conns.get(conn).is_some_and(|conn| !conn.closing) {
+            let start = self.arena.len();
+            encode(&mut self.arena);
+            self.place(conn, start);
         }
-        let stamp = self.stamp(Source::Conn(conn.index));
+    }
+
+    /// Adds a frame of the application, unless the connection is too far behind.
+    fn guarded(&mut self, conn: Key, encode: impl FnOnce(&mut Vec<u8>)) -> Sent {
+        let behind = match self.conns.get(conn) {
+            None => return Sent::Gone,
+            Some(state) if state.closing => return Sent::Gone,
+            Some(state) => state.backlog.is_some(),
+        };
+        let waiting = if behind { self.pending(conn) } else { 0 };
         let start = self.arena.len();
         encode(&mut self.arena);
+        let bytes = self.arena.len() - start;
+        if behind && waiting + bytes > self.config.limits.backlog_bytes_max {
+            self.arena.truncate(start);
+            self.tally.dropped_direct += 1;
+            return Sent::Dropped;
+        }
+        self.place(conn, start);
+        Sent::Queued
+    }
+
+    /// Gives what was just written to the arena to a connection.
+    fn place(&mut self, conn: Key, start: usize) {
+        let stamp = self.stamp(Source::Conn(conn.index));
         let end = self.arena.len();
         self.turn_bytes += end - start;
         if let Some(conn) = self.conns.get_mut(conn) {
@@ -153,38 +177,12 @@ impl Hub {
             conn.bytes_out += (end - start) as u64;
         }
         let offset = |at: usize| u32::try_from(at).unwrap_or(u32::MAX);
+        let (start, end) = (offset(start), offset(end));
         let turn = self.turn_of(conn.index);
         match turn.direct.last_mut() {
-            Some(last) if last.stamp == stamp && last.end == offset(start) => {
-                last.end = offset(end);
-            }
-            _ => turn.direct.push(Direct {
-                stamp,
-                start: offset(start),
-                end: offset(end),
-            }),
+            Some(last) if last.stamp == stamp && last.end == start => last.end = end,
+            _ => turn.direct.push(Direct { stamp, start, end }),
         }
-    }
-
-    /// Adds a frame of the application, unless the connection is too far behind.
-    fn guarded(&mut self, conn: Key, encode: impl FnOnce(&mut Vec<u8>)) -> Sent {
-        let limit = self.config.limits.backlog_bytes_max;
-        match self.conns.get(conn) {
-            None => return Sent::Gone,
-            Some(state) if state.closing => return Sent::Gone,
-            Some(state) => {
-                if state
-                    .backlog
-                    .as_ref()
-                    .is_some_and(|backlog| backlog.bytes() >= limit)
-                {
-                    self.tally.dropped_direct += 1;
-                    return Sent::Dropped;
-                }
-            }
-        }
-        self.control(conn, encode);
-        Sent::Queued
     }
 
     fn mark_dirty(&mut self, index: u32) {

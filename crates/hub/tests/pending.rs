@@ -27,7 +27,10 @@ fn an_unsubscribe_that_finds_no_room_still_follows_its_subscribe() {
         panic!("a question")
     };
     // Nothing waits for this topic, so its unsubscribe is not held up.
-    let left = |event: Option<Event>, name: &str| matches!(event, Some(Event::Unsubscribed { topic, .. }) if &*topic == name);
+    let left = |event: Option<Event>, name: &str| match event {
+        Some(Event::Unsubscribed { topic, .. }) => &*topic == name,
+        _ => false,
+    };
     assert!(left(hub.poll_event(), "b"));
     hub.settle(ticket, [Verdict::Allow]);
     assert!(left(hub.poll_event(), "a"));

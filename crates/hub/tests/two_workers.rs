@@ -1,6 +1,12 @@
 //! Several hubs that share their topics, with every interleaving of publishing and delivering:
 //! all subscribers of a topic see the same events in the same order, wherever they live.
 
+#![allow(clippy::unwrap_used, reason = "in a test a panic is the report")]
+#![allow(
+    clippy::disallowed_methods,
+    reason = "one of these tests is about threads"
+)]
+
 use std::cell::RefCell;
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::Arc;

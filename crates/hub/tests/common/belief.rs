@@ -169,7 +169,7 @@ impl Belief {
     /// Whether the hub asks about a topic: it is open or held, and there is room.
     pub(crate) fn hub_asks(&self, topic: &str) -> bool {
         let held = self.topics.contains(topic);
-        (topic != CLOSED || held) && (held || self.topics.len() < SUBSCRIPTIONS_MAX)
+        held || (topic != CLOSED && self.topics.len() < SUBSCRIPTIONS_MAX)
     }
 
     pub(crate) fn leave(&mut self, topic: &str) {
@@ -212,10 +212,11 @@ impl Belief {
                 }
                 continue;
             };
-            let text = format!(
-                r#"{{"type":"subscribe-denied","topic":"{topic}","ref":{reference},"reason":"{reason}"}}"#
+            let about = format!(r#""topic":"{topic}","ref":{reference},"reason":"{reason}""#);
+            self.expect(
+                Kind::Kept,
+                format!(r#"{{"type":"subscribe-denied",{about}}}"#),
             );
-            self.expect(Kind::Kept, text);
         }
     }
 

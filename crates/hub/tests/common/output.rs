@@ -242,7 +242,8 @@ impl Rig {
         let nth = choices.below(4);
         let tokens: Vec<u64> = self.belief(key).requests.keys().copied().collect();
         // One too many: an answer nobody asked for.
-        let token = tokens.get(nth).copied().unwrap_or(u64::from(u32::MAX));
+        let unknown = u64::from(u32::MAX);
+        let token = tokens.get(nth).copied().unwrap_or(unknown);
         let (text, answer) = match choices.below(3) {
             0 => (
                 r#""error":"no""#,
