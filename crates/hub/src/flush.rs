@@ -13,7 +13,8 @@ use smallvec::SmallVec;
 
 use crate::Hub;
 use crate::backlog::{Admitted, Backlog, Bounds};
-use crate::hub::{Conn, Event, LocalTopic, NO_TURN, at_mut};
+use crate::event::Event;
+use crate::hub::{Conn, LocalTopic, NO_TURN, at_mut};
 use crate::stats::Tally;
 use crate::subs::Place;
 use crate::topics::Topic;

@@ -14,7 +14,7 @@ use millstream_wire::Ref;
 use smallvec::{SmallVec, smallvec};
 
 use crate::Hub;
-use crate::hub::Event;
+use crate::event::Event;
 
 /// Identifies a question that waits for its verdicts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]

@@ -4,13 +4,12 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use hashbrown::HashMap;
-use millstream_core::{
-    Full, Key, Millis, RawJson, Slab, TimerId, TopicId, TopicName, TopicRules, Wheel,
-};
+use millstream_core::{Full, Key, Millis, Slab, TimerId, TopicId, TopicRules, Wheel};
 use millstream_wire::{self as wire, Caps};
 
 use crate::backlog::{Backlog, Bounds};
 use crate::coalesce::Coalesced;
+use crate::event::{CloseSummary, Event};
 use crate::gate::Gates;
 use crate::hold::Held;
 use crate::requests::{RequestError, Requests};
@@ -18,7 +17,7 @@ use crate::stats::Tally;
 use crate::subs::{Place, Subs};
 use crate::topics::{Topic, Topics};
 use crate::turn::{Lane, Span, Turn};
-use crate::{Limits, Pattern, Ticket};
+use crate::{Limits, Pattern};
 
 /// The connections of one worker and the topics they hold, without sockets, clocks or threads.
 ///
@@ -116,77 +115,6 @@ impl HubConfig {
             control_bytes: self.limits.control_bytes_max,
         }
     }
-}
-
-/// What the host has to do next.
-#[derive(Debug, Clone, PartialEq)]
-#[non_exhaustive]
-pub enum Event {
-    /// Decide on topics, then call [`Hub::settle`] with one verdict per topic.
-    Ask {
-        /// Identifies the question.
-        ticket: Ticket,
-        /// The topics, in the order of the frame.
-        topics: Vec<TopicName>,
-        /// Whether they came in one `subscribe-batch`.
-        batch: bool,
-    },
-    /// A connection has to be closed.
-    Close {
-        /// The connection.
-        conn: Key,
-        /// The close code.
-        code: u16,
-        /// The close reason.
-        reason: &'static str,
-    },
-    /// A request ended.
-    Replied {
-        /// What the caller of [`Hub::request`] gave.
-        token: u64,
-        /// The client's answer.
-        result: Result<RawJson, RequestError>,
-    },
-    /// A client wants to resume; call [`Hub::resumed`] when the application is done.
-    Resume {
-        /// The connection.
-        conn: Key,
-        /// The session id the client had before. Not verified by anybody.
-        session: String,
-        /// Topic to number, as the client sent it. Untrusted.
-        last_seen: RawJson,
-    },
-    /// A server-made subscription was decided.
-    Subscribed {
-        /// What the caller of [`Hub::subscribe`] gave.
-        token: u64,
-        /// `Err` with the reason when it was refused.
-        result: Result<(), String>,
-    },
-    /// A connection left a topic, or asked to leave one it did not hold.
-    Unsubscribed {
-        /// The connection.
-        conn: Key,
-        /// The topic.
-        topic: TopicName,
-    },
-}
-
-/// What [`Hub::close`] tells about the connection that ended.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct CloseSummary {
-    /// Topics it held.
-    pub subscriptions: Vec<TopicName>,
-    /// When it was opened.
-    pub opened_at: Millis,
-    /// Messages received, control frames included.
-    pub messages_in: u64,
-    /// Bytes of their payloads.
-    pub bytes_in: u64,
-    /// Frames sent to this connection alone.
-    pub messages_out: u64,
-    /// Bytes of those frames.
-    pub bytes_out: u64,
 }
 
 #[derive(Debug)]

@@ -3,6 +3,7 @@
 mod backlog;
 mod coalesce;
 mod drain;
+mod event;
 mod fan;
 mod flush;
 mod gate;
@@ -20,11 +21,12 @@ mod topics;
 mod turn;
 
 pub use drain::DrainPlan;
+pub use event::{CloseSummary, Event};
 pub use fan::Sent;
 pub use flush::{Backlogged, Sink, Wrote};
 pub use gate::{Ticket, Verdict, reason};
 pub use hold::Released;
-pub use hub::{CloseSummary, Event, Hub, HubConfig};
+pub use hub::{Hub, HubConfig};
 pub use limits::Limits;
 pub use policy::{Overflow, Pattern, PolicyTable, TopicPolicy};
 pub use pressure::{Load, Pressure, PressureConfig, Reason, Snapshot, TopPublisher};

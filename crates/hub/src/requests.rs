@@ -7,7 +7,8 @@ use millstream_core::{JsonStr, Key, Millis, RawJson, RawJsonRef, TimerId};
 use millstream_wire::{Ref, ReplyOutcome};
 
 use crate::Hub;
-use crate::hub::{Event, Timer};
+use crate::event::Event;
+use crate::hub::Timer;
 
 /// Why a request has no answer.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

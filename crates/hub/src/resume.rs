@@ -6,7 +6,8 @@ use millstream_core::{Key, RawJsonRef};
 use millstream_wire::{self as wire, ClientFrame};
 
 use crate::Hub;
-use crate::hub::{Event, Timer};
+use crate::event::Event;
+use crate::hub::Timer;
 use crate::topics::Topic;
 
 /// Whose a text message is.

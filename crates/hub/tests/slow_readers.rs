@@ -80,7 +80,7 @@ impl Desk {
             ..HubConfig::default()
         };
         let mut hub = Hub::new(0, Arc::new(config), Arc::new(topics));
-        let conn = hub.open(None, Millis::ZERO).unwrap();
+        let conn = hub.open(None, Millis::ZERO).expect("room");
         if hello {
             let hello = r#"{"type":"hello","caps":["batch"]}"#;
             assert_eq!(hub.receive(conn, hello), Receipt::Control);
@@ -112,11 +112,11 @@ impl Desk {
             inboxes: &Nobody,
             now: Millis::ZERO,
         };
-        let data = RawJsonRef::parse(data.as_bytes()).unwrap();
+        let data = RawJsonRef::parse(data.as_bytes()).expect("json");
         let options = PublishOptions::default();
         publisher
             .publish(Some(&mut self.hub), topic, "e", data, options)
-            .unwrap();
+            .expect("published");
     }
 
     fn publish_batch(&mut self, topics: &[&str], data: &str) {
@@ -126,7 +126,7 @@ impl Desk {
             inboxes: &Nobody,
             now: Millis::ZERO,
         };
-        let data = RawJsonRef::parse(data.as_bytes()).unwrap();
+        let data = RawJsonRef::parse(data.as_bytes()).expect("json");
         let member = |topic| BatchMember {
             topic,
             event: "e",
@@ -137,7 +137,7 @@ impl Desk {
         let members: Vec<_> = topics.iter().copied().map(member).collect();
         publisher
             .publish_batched(Some(&mut self.hub), &members, 100)
-            .unwrap();
+            .expect("published");
     }
 
     fn flush(&mut self) {
@@ -164,7 +164,7 @@ impl Desk {
         };
         let mut input = Input::new(&mut bytes);
         let mut frames = Vec::new();
-        while let Some(frame) = decoder.next(&mut input, &limits).unwrap() {
+        while let Some(frame) = decoder.next(&mut input, &limits).expect("frames") {
             frames.push(match frame {
                 Frame::Text(text) => match text.split_once(r#","seq":"#) {
                     Some((event, _)) => event.to_owned(),

@@ -102,7 +102,7 @@ enum Step {
 
 impl Cluster {
     fn new(workers: usize) -> Self {
-        let count = u16::try_from(workers).unwrap();
+        let count = u16::try_from(workers).expect("works");
         let topics = Arc::new(Topics::new(
             count,
             1,
@@ -114,10 +114,10 @@ impl Cluster {
         let mut hubs = Vec::new();
         let mut readers = Vec::new();
         for worker in 0..workers {
-            let number = u16::try_from(worker).unwrap();
+            let number = u16::try_from(worker).expect("works");
             let mut hub = Hub::new(number, Arc::clone(&config), Arc::clone(&topics));
             for nth in 0..3 {
-                let key = hub.open(None, Millis::ZERO).unwrap();
+                let key = hub.open(None, Millis::ZERO).expect("works");
                 if nth == 2 {
                     let hello = r#"{"type":"hello","caps":["batch"]}"#;
                     let _ = hub.receive(key, hello);
@@ -133,8 +133,8 @@ impl Cluster {
         let queues = Queues(RefCell::new(vec![VecDeque::new(); workers]));
         let heads = TOPICS
             .map(|topic| {
-                topics.open(topic, Millis::ZERO).unwrap();
-                (topic, topics.head(topic).unwrap())
+                topics.open(topic, Millis::ZERO).expect("works");
+                (topic, topics.head(topic).expect("works"))
             })
             .into();
         Self {
@@ -192,13 +192,15 @@ impl Cluster {
     fn is_busy(&self, topics: &[&str]) -> bool {
         self.readers.iter().any(|reader| {
             topics.iter().any(|topic| reader.due.contains_key(topic))
-                && self.queues.is_full(u16::try_from(reader.worker).unwrap())
+                && self
+                    .queues
+                    .is_full(u16::try_from(reader.worker).expect("works"))
         })
     }
 
     fn expect(&mut self, topic: &'static str, data: &str, seq: Option<u64>) {
         if let Some(seq) = seq {
-            let head = self.heads.get_mut(topic).unwrap();
+            let head = self.heads.get_mut(topic).expect("works");
             *head += 1;
             assert_eq!(seq, *head, "without holes, from whatever thread");
         }
@@ -214,7 +216,7 @@ impl Cluster {
     fn publish(&mut self, from: Option<usize>, topic: &'static str, numbered: bool) {
         self.counter += 1;
         let data = self.counter.to_string();
-        let json = RawJsonRef::parse(data.as_bytes()).unwrap();
+        let json = RawJsonRef::parse(data.as_bytes()).expect("works");
         let busy = self.is_busy(&[topic]);
         let from = from.map(|from| from % self.hubs.len());
         let publisher = Publisher {
@@ -263,7 +265,7 @@ impl Cluster {
             .map(|(topic, key, data)| BatchMember {
                 topic,
                 event: "e",
-                data: RawJsonRef::parse(data.as_bytes()).unwrap(),
+                data: RawJsonRef::parse(data.as_bytes()).expect("works"),
                 coalesce_key: key.as_deref(),
                 numbered: true,
             })
@@ -339,13 +341,14 @@ fn decode(mut bytes: Vec<u8>) -> Vec<String> {
     };
     let mut input = Input::new(&mut bytes);
     let mut frames = Vec::new();
-    while let Some(frame) = decoder.next(&mut input, &limits).unwrap() {
+    while let Some(frame) = decoder.next(&mut input, &limits).expect("works") {
         let Frame::Text(text) = frame else {
             panic!("{frame:?}")
         };
         match text.strip_prefix(r#"{"type":"batch","events":"#) {
             Some(events) => {
-                let events = RawJsonRef::parse(&events.as_bytes()[..events.len() - 1]).unwrap();
+                let events =
+                    RawJsonRef::parse(&events.as_bytes()[..events.len() - 1]).expect("works");
                 frames.extend(events.elements().map(|event| event.as_str().to_owned()));
             }
             None => frames.push(text.to_owned()),
@@ -392,7 +395,7 @@ fn numbers_of_many_threads_have_no_holes() {
 
     impl Inboxes for Log {
         fn push(&self, _: u16, delivery: Delivery) {
-            self.0.lock().unwrap().push(delivery);
+            self.0.lock().expect("works").push(delivery);
         }
 
         fn is_empty(&self, _: u16) -> bool {
@@ -412,9 +415,9 @@ fn numbers_of_many_threads_have_no_holes() {
         Arc::default(),
     ));
     let mut hub = Hub::new(0, Arc::default(), Arc::clone(&topics));
-    let key = hub.open(None, Millis::ZERO).unwrap();
+    let key = hub.open(None, Millis::ZERO).expect("works");
     assert!(hub.subscribe_unchecked(key, "a"));
-    let first = topics.head("a").unwrap();
+    let first = topics.head("a").expect("works");
     let log = Log(std::sync::Mutex::default());
     std::thread::scope(|scope| {
         for _ in 0..THREADS {
@@ -424,21 +427,21 @@ fn numbers_of_many_threads_have_no_holes() {
                     inboxes: &log,
                     now: Millis::ZERO,
                 };
-                let data = RawJsonRef::parse(b"1").unwrap();
+                let data = RawJsonRef::parse(b"1").expect("works");
                 for _ in 0..EACH {
                     publisher
                         .publish(None, "a", "e", data, PublishOptions::default())
-                        .unwrap();
+                        .expect("works");
                 }
             });
         }
     });
-    for delivery in log.0.into_inner().unwrap() {
+    for delivery in log.0.into_inner().expect("works") {
         hub.deliver(&delivery);
     }
     let mut wires = Wires::default();
     hub.flush(&mut wires);
-    let frames = decode(wires.0.remove(&key).unwrap());
+    let frames = decode(wires.0.remove(&key).expect("works"));
     let due = (1..=THREADS * EACH).map(|n| {
         format!(
             r#"{{"topic":"a","event":"e","data":1,"seq":{}}}"#,

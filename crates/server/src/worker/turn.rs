@@ -315,6 +315,8 @@ impl Core {
             return;
         }
         if keepalive > 0 && second.saturating_sub(link.spoken_at) >= keepalive {
+            // Once per interval, also for a socket that takes nothing.
+            link.spoken_at = second;
             self.hub.keepalive(key);
         }
         if idle > 0 && silent >= idle - ping_margin(idle) && !link.pinged {
