@@ -34,7 +34,8 @@ pub enum Event {
         /// The client's answer.
         result: Result<RawJson, RequestError>,
     },
-    /// A client wants to resume; call [`Hub::resumed`](crate::Hub::resumed) when the application is done.
+    /// A client wants to resume; call [`Hub::resumed`](crate::Hub::resumed) when the application
+    /// is done.
     Resume {
         /// The connection.
         conn: Key,
