@@ -67,9 +67,9 @@ fn transport(client: &[&str]) -> Outcome {
     run(node.current_dir(&folder))
 }
 
-/// The folder of the unmodified client: `MILLSTREAM_JS_CLIENT`, or installed below `target/`.
+/// The folder of the unmodified client: `TRANSPORT_CLIENT_DIR`, or installed below `target/`.
 fn client_folder() -> Result<PathBuf, String> {
-    if let Some(given) = std::env::var_os("MILLSTREAM_JS_CLIENT") {
+    if let Some(given) = std::env::var_os("TRANSPORT_CLIENT_DIR") {
         return Ok(root().join(given));
     }
     let prefix = target_dir().join("js-client");
