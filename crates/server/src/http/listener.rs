@@ -23,6 +23,10 @@ use crate::metrics::Ended;
 const FINISH_GRACE: Duration = Duration::from_secs(5);
 /// Pause after the system refused to accept (mostly: out of file descriptors).
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+/// With more connections than this in the HTTP phase, so many are accepted per [`STORM_PAUSE`]:
+/// some 25,000 a second.
+const STORM: usize = 64;
+const STORM_PAUSE: Duration = Duration::from_millis(1);
 
 /// Opens the listening socket.
 ///
@@ -67,6 +71,7 @@ impl Listener {
 
     /// Accepts until dropped.
     pub(crate) async fn accept(&self, listener: &TcpListener) -> Infallible {
+        let mut accepted = 0;
         loop {
             // Permit first: when all are taken, clients wait in the kernel's bounded backlog.
             let permit = match Arc::clone(&self.permits).acquire_owned().await {
@@ -88,6 +93,15 @@ impl Listener {
             };
             let (site, tls) = (Arc::clone(&self.site), self.tls.clone());
             tokio::spawn(serve(site, tls, socket, via, self.finish.subscribe()));
+            // A storm is let in no faster than it is dealt with: what a thousand half-finished
+            // handshakes hold for a moment stays with the process for long.
+            accepted += 1;
+            let permits = self.site.config.http_connections_max as usize;
+            let busy = permits.saturating_sub(self.permits.available_permits());
+            if busy > STORM && accepted >= STORM {
+                accepted = 0;
+                sleep(STORM_PAUSE).await;
+            }
         }
     }
 
