@@ -25,7 +25,7 @@ const TASKS_MAX: usize = 8_192;
 const SWEEP_EVERY: Duration = Duration::from_millis(250);
 /// A full sweep takes this many steps.
 const SWEEP_STEPS: usize = 4;
-/// A turn that takes longer is worth a warning: some hook blocks the thread.
+/// A turn that takes longer is worth a warning: a hook blocks the thread, or one core is too few.
 const SLOW_TURN: Duration = Duration::from_millis(200);
 /// The token of the waker; no slab index gets there.
 pub(crate) const WAKE: Token = Token(usize::MAX);
@@ -357,7 +357,7 @@ impl Core {
             tracing::warn!(
                 worker,
                 ?took,
-                "a turn took long: does a hook block the thread?"
+                "a turn took long: does a hook block the thread, or is it too much output?"
             );
         }
     }
