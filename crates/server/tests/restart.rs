@@ -2,11 +2,11 @@
 
 mod common;
 
-use std::io::{BufRead, BufReader};
 use std::net::SocketAddr;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
+use common::process::ready;
 use common::ws::{Frame, Ws, close_frame};
 
 const DRAIN: &[&str] = &[
@@ -19,20 +19,12 @@ const DRAIN: &[&str] = &[
 ];
 
 fn serve(listen: &str, more: &[&str]) -> (Child, SocketAddr) {
-    let mut child = Command::new(env!("CARGO_BIN_EXE_millstream"))
+    let mut command = Command::new(env!("CARGO_BIN_EXE_millstream"));
+    command
         .args(["--listen", listen, "--workers", "2"])
         .args(more)
-        .stdout(Stdio::piped())
-        .stderr(Stdio::null())
-        .spawn()
-        .expect("starts");
-    let mut line = String::new();
-    let mut out = BufReader::new(child.stdout.take().expect("stdout"));
-    out.read_line(&mut line).expect("ready line");
-    let address = line
-        .trim()
-        .strip_prefix("listening on http://")
-        .expect("form");
+        .stderr(Stdio::null());
+    let (child, _, address) = ready(&mut command, "http");
     (child, address.parse().expect("address"))
 }
 

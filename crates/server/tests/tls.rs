@@ -5,6 +5,7 @@ mod common;
 use std::path::Path;
 use std::sync::Arc;
 
+use common::process::ready;
 use common::{receive, send, start, upgrade};
 use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
@@ -101,27 +102,18 @@ async fn a_certificate_that_does_not_fit_its_key_does_not_start() {
 
 #[test]
 fn sighup_reads_the_certificate_again() {
-    use std::io::{BufRead, BufReader};
     use std::process::{Command, Stdio};
 
     let folder = tempfile::tempdir().expect("folder");
     let old = write_certificate(folder.path());
-    let mut child = Command::new(env!("CARGO_BIN_EXE_millstream"))
+    let mut command = Command::new(env!("CARGO_BIN_EXE_millstream"));
+    command
         .args(["--listen", "127.0.0.1:0", "--workers", "1", "--tls-cert"])
         .arg(folder.path().join("cert.pem"))
         .arg("--tls-key")
         .arg(folder.path().join("key.pem"))
-        .stdout(Stdio::piped())
-        .stderr(Stdio::null())
-        .spawn()
-        .expect("starts");
-    let mut line = String::new();
-    let mut out = BufReader::new(child.stdout.take().expect("stdout"));
-    out.read_line(&mut line).expect("ready line");
-    let address = line
-        .trim()
-        .strip_prefix("listening on https://")
-        .expect("form");
+        .stderr(Stdio::null());
+    let (mut child, _, address) = ready(&mut command, "https");
     let address = address.parse().expect("address");
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
