@@ -1,15 +1,20 @@
 //! Whatever level is on: no key, cookie, query, payload or address of a client in the logs.
 
-use std::io::{BufRead, BufReader, Read, Write};
+mod common;
+
+use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::process::{Command, Stdio};
 use std::time::Duration;
+
+use common::process::ready;
 
 const SECRET: &str = "s3cr3t-s3cr3t-s3cr3t";
 
 #[test]
 fn requests_full_of_secrets_leave_none_in_the_log() {
-    let mut child = Command::new(env!("CARGO_BIN_EXE_millstream"))
+    let mut command = Command::new(env!("CARGO_BIN_EXE_millstream"));
+    command
         .args([
             "--listen",
             "127.0.0.1:0",
@@ -23,18 +28,8 @@ fn requests_full_of_secrets_leave_none_in_the_log() {
             "MILLSTREAM_API_KEYS",
             format!("{SECRET}-of-the-configuration"),
         )
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .expect("starts");
-    let mut line = String::new();
-    let mut out = BufReader::new(child.stdout.take().expect("stdout"));
-    out.read_line(&mut line).expect("ready line");
-    let address = line
-        .trim()
-        .strip_prefix("listening on http://")
-        .expect("form")
-        .to_owned();
+        .stderr(Stdio::piped());
+    let (child, _, address) = ready(&mut command, "http");
 
     for (head, body) in REQUESTS {
         ask(&address, head, body);

@@ -1,27 +1,21 @@
 //! The binary as a supervisor sees it: one ready line, an orderly end on SIGTERM.
 
-use std::io::{BufRead, BufReader, Read, Write};
+mod common;
+
+use std::io::{BufReader, Read, Write};
 use std::net::TcpStream;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
+use common::process::ready;
+
 fn start(arguments: &[&str]) -> (Child, BufReader<std::process::ChildStdout>, String) {
-    let mut child = Command::new(env!("CARGO_BIN_EXE_millstream"))
+    let mut command = Command::new(env!("CARGO_BIN_EXE_millstream"));
+    command
         .args(["--listen", "127.0.0.1:0", "--workers", "1"])
         .args(arguments)
-        .stdout(Stdio::piped())
-        .stderr(Stdio::null())
-        .spawn()
-        .expect("starts");
-    let mut out = BufReader::new(child.stdout.take().expect("stdout"));
-    let mut line = String::new();
-    out.read_line(&mut line).expect("ready line");
-    let address = line
-        .trim()
-        .strip_prefix("listening on http://")
-        .expect("form")
-        .to_owned();
-    (child, out, address)
+        .stderr(Stdio::null());
+    ready(&mut command, "http")
 }
 
 fn signal(child: &Child, name: &str) {
