@@ -1,0 +1,1 @@
+//! Reducers over lifetime, tumbling and sliding windows.

@@ -1,0 +1,1 @@
+//! Throttle, debounce, coalesce, ordered queues, keyed locks, sessions and idempotency slots.

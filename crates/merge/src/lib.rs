@@ -1,0 +1,1 @@
+//! Folds live events into the value a stream shows: crud, latest, set, presence, cursor.

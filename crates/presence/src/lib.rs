@@ -1,0 +1,1 @@
+//! Who is here: rosters, live cursors and broadcast groups as pure logic.

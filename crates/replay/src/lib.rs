@@ -1,0 +1,1 @@
+//! Per-topic numbers and rings of shared frames: everything after n, or the truth about the gap.

@@ -1,0 +1,1 @@
+//! The state of chunked uploads: order, credit, caps, cancellation, continuation.
