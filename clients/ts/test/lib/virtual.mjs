@@ -14,6 +14,16 @@ export class Clock {
 	};
 	clearTimeout = (handle) => this.#timers.delete(handle);
 
+	setInterval = (run, ms) => {
+		const handle = this.setTimeout(() => {
+			this.#timers.set(handle, { at: this.time + ms, run: again });
+			run();
+		}, ms);
+		const again = this.#timers.get(handle).run;
+		return handle;
+	};
+	clearInterval = this.clearTimeout;
+
 	/** How many timers are set. */
 	get pending() {
 		return this.#timers.size;
