@@ -175,7 +175,7 @@ export class Client implements Connection {
 	}
 
 	sendQueued(data: unknown): boolean {
-		if (this.#phase === 'open' && this.#queue.length === 0 && this.send(data)) return true;
+		if (this.#phase === 'open' && this.send(data)) return true;
 		if (this.#phase === 'failed') {
 			this.#queue.dropped++;
 			return false;
@@ -445,7 +445,6 @@ export class Client implements Connection {
 		this.#silenceAlarm.cancel();
 		this.#topics.lost();
 		if (!socket) return;
-		socket.onopen = socket.onmessage = socket.onclose = null;
 		// A socket that never opened reports an error when it is closed; `ws` would throw it at nobody.
 		socket.onerror = () => {};
 		if (socket.readyState <= OPEN) guarded(() => socket.close());
@@ -501,7 +500,7 @@ export class Client implements Connection {
 		this.#fruitful = true;
 		this.#positions.note(topic, seq);
 		const envelope: Envelope = { topic, event, data };
-		this.#env.log(`<- ${topic} ${event}`, data);
+		this.#env.log('<-', envelope);
 		this.#events.set(envelope);
 		this.#topics.dispatch(envelope);
 		if (isGapMark(envelope)) this.#gaps.set({ topic, from: 'server' });

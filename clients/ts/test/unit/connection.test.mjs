@@ -225,10 +225,32 @@ test('a reader of the status may close the connection while it opens', async () 
 	const w = world();
 	w.connection.on('a').subscribe(() => {});
 	w.connection.status.subscribe((s) => s === 'open' && w.connection.close());
-	w.socket.open();
-	await turn();
+	const said = await warnings(async () => {
+		w.socket.open();
+		await turn();
+	});
+	assert.deepEqual(said, []);
 	assert.deepEqual(w.socket.take(), [HELLO]);
 	assert.equal(w.clock.pending, 0);
+});
+
+test('nor is a socket opened when that reader is quicker', async () => {
+	const w = world();
+	w.connection.status.subscribe((s) => s === 'connecting' && w.connection.close());
+	w.connection.connect();
+	assert.equal(w.sockets.length, 1, 'the one it closed before');
+	assert.equal(w.clock.pending, 0);
+});
+
+test('what waits for a connection is dropped with the hope for one', async () => {
+	const w = world();
+	w.connection.sendQueued(1);
+	w.connection.close();
+	assert.deepEqual([w.connection.stats().queued, w.connection.stats().dropped], [0, 1]);
+	const refused = world();
+	refused.connection.sendQueued(1);
+	refused.socket.end(1008);
+	assert.deepEqual([refused.connection.stats().queued, refused.connection.stats().dropped], [0, 1]);
 });
 
 test('ready() waits through failed attempts', async () => {
@@ -283,6 +305,17 @@ test('a reader that throws hurts nobody else', async () => {
 	assert.equal(said.length, 2);
 });
 
+test('a reader that another one sends away hears nothing more', async () => {
+	const w = world();
+	const seen = [];
+	let leave = () => {};
+	w.connection.on('a').subscribe((e) => e && leave());
+	leave = w.connection.on('a').subscribe((e) => seen.push(e));
+	await w.opened();
+	w.socket.receive({ topic: 'a', event: 'x', data: 1 });
+	assert.deepEqual(seen, [null]);
+});
+
 test('counters tell what happened', async () => {
 	const w = world();
 	w.connection.on('a').subscribe(() => {});
@@ -294,4 +327,6 @@ test('counters tell what happened', async () => {
 		opened: 1, attempt: 0, topics: 1, acknowledged: 1, received: 3, ignored: 1, queued: 0, queuedBytes: 0,
 		dropped: 0, positions: 1, requests: 0, lastMessageAt: w.clock.time
 	});
+	w.socket.end();
+	assert.equal(w.connection.stats().acknowledged, 0, 'the next server knows of nothing');
 });

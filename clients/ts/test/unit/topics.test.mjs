@@ -101,6 +101,10 @@ test("the server's own topics are heard but never asked for", async () => {
 	w.socket.open();
 	await turn();
 	assert.equal(w.socket.take().length, 1);
+	w.connection.on('__late').subscribe(() => {})();
+	w.connection.on('__late').subscribe(() => {});
+	await turn();
+	assert.deepEqual(w.socket.take(), []);
 	w.socket.receive({ topic: '__presence:a', event: 'join', data: 1 });
 	assert.equal(values.at(-1).data, 1);
 });
@@ -122,6 +126,16 @@ test('names that no server takes are refused here', async () => {
 	w.connection.subscribe('a'.repeat(256));
 	w.socket.open();
 	assert.equal(w.socket.take()[1].topics.length, 1);
+});
+
+test('refusals of one turn are bounded', async () => {
+	const w = world();
+	const denials = w.watch(w.connection.denials);
+	await warnings(async () => {
+		for (let i = 0; i < 1_001; i++) w.connection.subscribe(`"${i}`);
+		await turn();
+	});
+	assert.equal(denials.length, 1 + 1_000);
 });
 
 test('a topic that was denied is asked for again by the next connection', async () => {
@@ -157,9 +171,10 @@ test('after the last reader left, the topic starts afresh', async () => {
 	const w = world();
 	await w.opened();
 	const leave = w.connection.on('a').subscribe(() => {});
+	await turn();
 	w.socket.receive({ topic: 'a', event: 'x', data: 1 });
 	leave();
-	assert.deepEqual(w.watch(w.connection.on('a')), [null]);
+	assert.deepEqual(w.watch(w.connection.on('a')), [null], 'even within one turn');
 });
 
 test('readers of an event see all of it before anything that one of them causes', async () => {
