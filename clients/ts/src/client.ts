@@ -94,8 +94,10 @@ export class Client implements Connection {
 	readonly #retryAlarm = new Alarm(() => this.#env.timers);
 	readonly #openAlarm = new Alarm(() => this.#env.timers);
 	readonly #silenceAlarm = new Alarm(() => this.#env.timers);
+	#asking: AbortController | null = null;
 	#stopWatching: () => void = () => {};
-	#waiters: Array<{ resolve: () => void; reject: (error: Error) => void }> = [];
+	/** Those who wait for the connection share one promise. */
+	#waiting: { promise: Promise<void>; resolve: () => void; reject: (error: Error) => void } | null = null;
 
 	readonly #topics = new Topics(TOPICS_MAX);
 	readonly #positions = new Positions(POSITIONS_MAX);
@@ -203,7 +205,13 @@ export class Client implements Connection {
 			return Promise.resolve();
 		if (this.#phase === 'failed' || this.#phase === 'idle')
 			return Promise.reject(closedForGood(this.#failure.value));
-		return new Promise((resolve, reject) => this.#waiters.push({ resolve, reject }));
+		if (!this.#waiting) {
+			let resolve = () => {};
+			let reject: (error: Error) => void = () => {};
+			const promise = new Promise<void>((yes, no) => ([resolve, reject] = [yes, no]));
+			this.#waiting = { promise, resolve, reject };
+		}
+		return this.#waiting.promise;
 	}
 
 	stats(): Stats {
@@ -237,6 +245,7 @@ export class Client implements Connection {
 
 	#start(): void {
 		const generation = ++this.#generation;
+		this.#asking?.abort();
 		this.#retryAlarm.cancel();
 		const { openTimeout = OPEN_TIMEOUT_MS } = this.#options;
 		if (openTimeout > 0) {
@@ -256,10 +265,12 @@ export class Client implements Connection {
 	async #preflight(url: string, generation: number): Promise<void> {
 		let status = 0;
 		let reason = 'network error';
+		this.#asking = new AbortController();
 		try {
 			const response = await this.#env.fetch(url, {
 				method: 'POST',
 				credentials: 'include',
+				signal: this.#asking.signal,
 				headers: { 'x-requested-with': 'XMLHttpRequest' }
 			});
 			status = response.status;
@@ -431,6 +442,7 @@ export class Client implements Connection {
 	/** Ends everything that runs: socket, timers, watchers. */
 	#leave(): void {
 		this.#generation++;
+		this.#asking?.abort();
 		this.#drop();
 		this.#retryAlarm.cancel();
 		this.#stopWatching();
@@ -447,14 +459,15 @@ export class Client implements Connection {
 		if (!socket) return;
 		// A socket that never opened reports an error when it is closed; `ws` would throw it at nobody.
 		socket.onerror = () => {};
-		if (socket.readyState <= OPEN) guarded(() => socket.close());
+		if (socket.readyState <= OPEN) guarded(() => socket.close(), 'the socket would not close');
 	}
 
 	/** Settles those who wait for the connection. */
 	#release(error: Error | null): void {
-		const waiters = this.#waiters;
-		this.#waiters = [];
-		for (const { resolve, reject } of waiters) error ? reject(error) : resolve();
+		const waiting = this.#waiting;
+		this.#waiting = null;
+		if (error) waiting?.reject(error);
+		else waiting?.resolve();
 	}
 
 	#watchSilence(): void {
@@ -546,7 +559,7 @@ export class Client implements Connection {
 	}
 
 	#write(payload: Payload): void {
-		guarded(() => this.#socket!.send(payload));
+		guarded(() => this.#socket!.send(payload), 'the socket refused a message');
 	}
 
 	/** Says where we were, if we were anywhere. Returns the topics for which there was no room. */

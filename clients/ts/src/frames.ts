@@ -123,7 +123,6 @@ export const errorReplyFrame = (ref: Ref, error: string): string =>
 
 /** Whether any server would take this name; others are refused here, without asking. */
 export function isTopicName(topic: string): boolean {
-	// eslint-disable-next-line no-control-regex -- control characters are what is looked for
 	return topic.length > 0 && topic.length <= TOPIC_UNITS_MAX && !/[\u0000-\u001f"\\]/.test(topic);
 }
 

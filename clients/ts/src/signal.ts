@@ -69,11 +69,11 @@ class Reader<T> {
 }
 
 /** Runs somebody else's code; what it throws goes to the console and nowhere else. */
-export function guarded(run: () => void): void {
+export function guarded(run: () => void, what = 'a reader failed'): void {
 	try {
 		run();
 	} catch (error) {
-		console.error('[millstream] a reader failed:', error);
+		console.error(`[millstream] ${what}:`, error);
 	}
 }
 

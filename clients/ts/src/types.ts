@@ -157,6 +157,8 @@ export interface Connection {
 	readonly bufferedAmount: number;
 	/** Answers the server's questions. The last handler counts; the result removes it. */
 	onRequest(handler: RequestHandler): () => void;
+	/** Connects again after `close()`, with other options if there are any. */
+	connect(options?: ConnectOptions): Connection;
 	/** Fulfilled when the connection is open, rejected when it never will be. */
 	ready(): Promise<void>;
 	stats(): Stats;

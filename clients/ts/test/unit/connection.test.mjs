@@ -255,6 +255,7 @@ test('what waits for a connection is dropped with the hope for one', async () =>
 
 test('ready() waits through failed attempts', async () => {
 	const w = world();
+	assert.equal(w.connection.ready(), w.connection.ready(), 'however many wait, it is one promise');
 	let ready = false;
 	w.connection.ready().then(() => (ready = true));
 	w.socket.end();

@@ -212,6 +212,19 @@ test('one that fails is tried again', async () => {
 	assert.equal(failure.at(-1), null);
 });
 
+test('closing ends the preflight that is under way', async () => {
+	let signal;
+	const fetch = (_, init) => {
+		({ signal } = init);
+		return new Promise(() => {});
+	};
+	const w = world({ auth: true, fetch });
+	assert.equal(signal.aborted, false);
+	w.connection.close();
+	assert.equal(signal.aborted, true);
+	assert.equal(w.clock.pending, 0);
+});
+
 test('one that never ends is given up, and its late answer opens nothing', async () => {
 	let answer;
 	const w = world({ auth: true, fetch: () => new Promise((done) => (answer = done)), maxReconnectInterval: 1e9, reconnectInterval: 1e9 });
