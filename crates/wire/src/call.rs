@@ -90,8 +90,8 @@ pub enum BatchEntry<'a> {
     Call(CallRequest<'a>),
     /// No object, or without a text for `rpc` or `id`: to be refused under this id.
     Malformed {
-        /// A usable id, if it has one.
-        id: Option<JsonStr<'a>>,
+        /// The id, if it has one that JavaScript takes for true. Of any kind: it is only echoed.
+        id: Option<RawJsonRef<'a>>,
     },
 }
 
@@ -103,7 +103,7 @@ impl<'a> CallBatch<'a> {
             match members.request() {
                 Some(request) if request.id.is_some() => BatchEntry::Call(request),
                 _ => BatchEntry::Malformed {
-                    id: members.id.and_then(|id| id.as_json_str()),
+                    id: members.id.filter(|id| is_truthy(*id)),
                 },
             }
         })
@@ -321,7 +321,7 @@ mod tests {
             .entries()
             .map(|entry| match entry {
                 BatchEntry::Call(call) => format!("run {}", call.id.unwrap().to_cow()),
-                BatchEntry::Malformed { id } => format!("{:?}", id.map(|id| id.to_cow())),
+                BatchEntry::Malformed { id } => format!("{:?}", id.map(|id| id.as_str())),
             })
             .collect();
         assert_eq!(
@@ -329,10 +329,10 @@ mod tests {
             [
                 "None",
                 "None",
-                r#"Some("only")"#,
-                r#"Some("num")"#,
+                r#"Some("\"only\"")"#,
+                r#"Some("\"num\"")"#,
                 "run fine",
-                "None"
+                r#"Some("3")"#
             ]
         );
     }

@@ -1,0 +1,74 @@
+//! What calls and streams ask of the engine below them.
+
+use core::fmt;
+use std::sync::Arc;
+
+use millstream_core::{ConnId, RawJson, RawJsonRef};
+use millstream_hub::{BatchMember, PublishError, PublishOptions, Published};
+
+/// The engine: topics and connections. The server implements it over its workers, the test
+/// harness over one hub without sockets.
+///
+/// Methods do not wait. What they produce for one connection keeps its order.
+pub trait Platform: Send + Sync + 'static {
+    /// Publishes to all subscribers of a topic. System topics are allowed here.
+    ///
+    /// # Errors
+    /// [`PublishError`]; nothing was numbered or delivered then.
+    fn publish(
+        &self,
+        topic: &str,
+        event: &str,
+        data: RawJsonRef<'_>,
+        options: PublishOptions,
+    ) -> Result<Published, PublishError>;
+
+    /// Publishes several events as one unit.
+    ///
+    /// # Errors
+    /// [`PublishError`]; nothing was numbered or delivered then.
+    fn publish_batched(&self, members: &[BatchMember<'_>]) -> Result<Vec<Published>, PublishError>;
+
+    /// Sends an event to one connection. A connection that is gone is no error.
+    fn send(&self, conn: ConnId, topic: &str, event: &str, data: RawJson);
+}
+
+/// Who is calling: facts of a connection that stay the same while it is open.
+///
+/// The host implements it for what it keeps of a connection anyway, so that a call costs no copy.
+pub trait Client<U>: Send + Sync + 'static {
+    /// Who it is, if that is known.
+    fn user(&self) -> Option<&U>;
+
+    /// The address of the client, for people and logs.
+    fn remote_address(&self) -> String;
+
+    /// The id of the upgrade request.
+    fn request_id(&self) -> String;
+}
+
+/// The origin of a call: a connection and who is behind it.
+pub struct Caller<U> {
+    /// The connection; absent for work that no client asked for.
+    pub conn: Option<ConnId>,
+    /// Who is behind it.
+    pub client: Arc<dyn Client<U>>,
+}
+
+impl<U> Clone for Caller<U> {
+    fn clone(&self) -> Self {
+        Self {
+            conn: self.conn,
+            client: Arc::clone(&self.client),
+        }
+    }
+}
+
+impl<U: 'static> fmt::Debug for Caller<U> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Caller")
+            .field("conn", &self.conn)
+            .field("known", &self.client.user().is_some())
+            .finish_non_exhaustive()
+    }
+}
