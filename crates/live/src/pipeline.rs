@@ -90,9 +90,9 @@ impl Request {
 
 impl<S: Send + Sync + 'static, U: Send + Sync + 'static> Live<S, U> {
     /// Puts an application on a platform.
-    pub fn new(app: App<S, U>, platform: Arc<dyn Platform>) -> Self {
+    pub fn new(app: impl Into<Arc<App<S, U>>>, platform: Arc<dyn Platform>) -> Self {
         Self {
-            app: Arc::new(app),
+            app: app.into(),
             platform,
         }
     }

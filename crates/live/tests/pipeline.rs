@@ -170,7 +170,7 @@ fn a_call_that_does_not_wait_allocates_a_fixed_number_of_times() {
     let live = Live::new(plain, Arc::new(Recorder::default()));
     let caller = caller(None);
     let frame = br#"{"rpc":"rpc/echo","id":"k1","args":[1.5]}"#;
-    let mut count = || allocation_counter::measure(|| drop(ask(&live, &caller, frame))).count_total;
+    let count = || allocation_counter::measure(|| drop(ask(&live, &caller, frame))).count_total;
     let first = count();
     assert_eq!(count(), first);
     // Path, id and arguments; context; four futures; result, reply and its event.

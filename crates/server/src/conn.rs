@@ -335,8 +335,7 @@ impl Handle {
                 numbered: member.numbered,
             })
             .collect();
-        let members_max = self.shared.settings.hub.limits.batch_members_max;
-        self.publisher(|publisher| publisher.publish_batched(None, &members, members_max))
+        self.publish_members(&members)
     }
 
     /// Subscriptions to a topic on all workers.
@@ -436,6 +435,30 @@ impl Handle {
             let _ = done.await;
         }
         total.load(Ordering::Relaxed)
+    }
+
+    /// Sends to a connection by its id; counted when the worker is too far behind to take it.
+    pub(crate) fn send_by_id(&self, id: ConnId, topic: &str, event: &str, data: RawJson) {
+        let Some(inbox) = self.shared.inboxes.get(id.worker()) else {
+            return;
+        };
+        if self.shared.inboxes.is_full(id.worker()) {
+            self.shared.sends_busy.fetch_add(1, Ordering::Relaxed);
+            return;
+        }
+        let (topic, event) = (topic.to_owned(), event.to_owned());
+        inbox.push(Task::Output(Box::new(move |core| {
+            core.hub.send(id.key(), &topic, &event, data.get());
+        })));
+    }
+
+    /// Publishes several events as one unit, from borrowed parts.
+    pub(crate) fn publish_members(
+        &self,
+        members: &[BatchMember<'_>],
+    ) -> Result<Vec<Published>, PublishError> {
+        let members_max = self.shared.settings.hub.limits.batch_members_max;
+        self.publisher(|publisher| publisher.publish_batched(None, members, members_max))
     }
 
     fn publisher<R>(
