@@ -13,6 +13,7 @@ use crate::error::LiveError;
 use crate::handler::BoxFuture;
 use crate::layer::{Layer, Next, Outcome};
 use crate::module::{Call, Check, Module};
+use crate::user::User;
 
 /// Everything clients can reach, and what runs around it.
 ///
@@ -78,7 +79,7 @@ impl<S, U> fmt::Debug for App<S, U> {
     }
 }
 
-impl<S: Send + Sync + 'static, U: Send + Sync + 'static> App<S, U> {
+impl<S: Send + Sync + 'static, U: User> App<S, U> {
     /// Begins an application around its state.
     #[allow(
         clippy::new_ret_no_self,
@@ -129,7 +130,7 @@ impl<S, U> fmt::Debug for Builder<S, U> {
     }
 }
 
-impl<S: Send + Sync + 'static, U: Send + Sync + 'static> Builder<S, U> {
+impl<S: Send + Sync + 'static, U: User> Builder<S, U> {
     /// Adds a module.
     #[must_use]
     pub fn module(mut self, module: Module<S, U>) -> Self {

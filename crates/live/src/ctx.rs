@@ -11,7 +11,8 @@ use parking_lot::Mutex;
 use serde::Serialize;
 
 use crate::error::{LiveError, code};
-use crate::platform::{Caller, Platform};
+use crate::platform::{Caller, Client, Platform};
+use crate::user::User;
 
 /// The context of one call: the application's state, who is calling, and the verbs.
 ///
@@ -35,7 +36,7 @@ impl<S, U> Clone for Ctx<S, U> {
     }
 }
 
-impl<S, U: 'static> fmt::Debug for Ctx<S, U> {
+impl<S, U: User> fmt::Debug for Ctx<S, U> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Ctx")
             .field("path", &self.0.path)
@@ -44,7 +45,7 @@ impl<S, U: 'static> fmt::Debug for Ctx<S, U> {
     }
 }
 
-impl<S, U: 'static> Ctx<S, U> {
+impl<S, U: User> Ctx<S, U> {
     pub(crate) fn new(
         state: Arc<S>,
         caller: Caller<U>,
@@ -71,7 +72,19 @@ impl<S, U: 'static> Ctx<S, U> {
     /// Who is calling, if that is known.
     #[must_use]
     pub fn user(&self) -> Option<&U> {
+        self.attached().filter(|user| user.is_known())
+    }
+
+    /// What the upgrade hook attached, whether or not it is a known user.
+    #[must_use]
+    pub fn attached(&self) -> Option<&U> {
         self.0.caller.client.user()
+    }
+
+    /// The connection's facts as the host keeps them.
+    #[must_use]
+    pub fn client(&self) -> &Arc<dyn Client<U>> {
+        &self.0.caller.client
     }
 
     /// Who is calling.

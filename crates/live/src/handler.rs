@@ -11,6 +11,7 @@ use serde::Serialize;
 use crate::args::{Arg, Args};
 use crate::ctx::Ctx;
 use crate::error::LiveError;
+use crate::user::User;
 
 /// A future that owns everything it needs.
 pub type BoxFuture<T> = Pin<Box<dyn Future<Output = T> + Send>>;
@@ -41,6 +42,7 @@ macro_rules! handler {
         )]
         impl<S, U, F, Fut, T, $($parameter),*> Handler<S, U, ($($parameter,)*)> for F
         where
+            U: User,
             F: Fn(Ctx<S, U>, $($parameter),*) -> Fut + Send + Sync + 'static,
             Fut: Future<Output = Result<T, LiveError>> + Send + 'static,
             T: Serialize + 'static,
@@ -86,7 +88,7 @@ pub(crate) fn encode<T: Serialize + 'static>(value: &T) -> CallResult {
 pub(crate) type AnyHandler<S, U> =
     Arc<dyn Fn(Ctx<S, U>, &Args) -> Result<BoxFuture<CallResult>, LiveError> + Send + Sync>;
 
-pub(crate) fn erase<S: 'static, U: 'static, P: 'static>(
+pub(crate) fn erase<S: 'static, U: User, P: 'static>(
     handler: impl Handler<S, U, P>,
 ) -> AnyHandler<S, U> {
     Arc::new(move |ctx, args| handler.start(ctx, args))

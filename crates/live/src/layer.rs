@@ -8,6 +8,7 @@ use millstream_core::RawJson;
 use crate::ctx::Ctx;
 use crate::error::LiveError;
 use crate::handler::BoxFuture;
+use crate::user::User;
 
 /// What a call came to, before it is made into a reply.
 #[derive(Debug, Clone)]
@@ -40,7 +41,7 @@ impl<S, U> fmt::Debug for Next<S, U> {
     }
 }
 
-impl<S: Send + Sync + 'static, U: Send + Sync + 'static> Next<S, U> {
+impl<S: Send + Sync + 'static, U: User> Next<S, U> {
     pub(crate) fn new(layers: Arc<[Layer<S, U>]>, core: Core<S, U>) -> Self {
         Self {
             layers,

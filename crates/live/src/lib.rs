@@ -10,6 +10,7 @@ mod module;
 mod pipeline;
 mod platform;
 mod reply;
+mod user;
 
 pub use app::{App, Builder, Limits, Problem, RegistrationError, RegistrationErrors};
 pub use args::{Arg, ArgCursor, Args, Rest, Valid};
@@ -21,3 +22,4 @@ pub use module::{Call, Module};
 pub use pipeline::{Handled, Live};
 pub use platform::{Caller, Client, Platform};
 pub use reply::{BATCH_EVENT, REPLY_TOPIC, Reply};
+pub use user::User;

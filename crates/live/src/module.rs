@@ -8,6 +8,7 @@ use crate::args::Args;
 use crate::ctx::Ctx;
 use crate::error::LiveError;
 use crate::handler::{AnyHandler, Handler, erase};
+use crate::user::User;
 
 pub(crate) type Check<S, U> = Arc<
     dyn Fn(Ctx<S, U>) -> Pin<Box<dyn Future<Output = Result<(), LiveError>> + Send>> + Send + Sync,
@@ -45,7 +46,7 @@ impl<S, U> core::fmt::Debug for Call<S, U> {
     }
 }
 
-impl<S: Send + Sync + 'static, U: Send + Sync + 'static> Call<S, U> {
+impl<S: Send + Sync + 'static, U: User> Call<S, U> {
     /// A call without options.
     pub fn new<P: 'static>(handler: impl Handler<S, U, P>) -> Self {
         Self {
@@ -97,7 +98,7 @@ impl<S, U> core::fmt::Debug for Module<S, U> {
     }
 }
 
-impl<S: Send + Sync + 'static, U: Send + Sync + 'static> Module<S, U> {
+impl<S: Send + Sync + 'static, U: User> Module<S, U> {
     /// An empty module. Its path is checked when the application is built.
     pub fn new(path: impl Into<String>) -> Self {
         Self {

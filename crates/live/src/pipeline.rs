@@ -21,6 +21,7 @@ use crate::handler::BoxFuture;
 use crate::layer::{Next, Outcome};
 use crate::platform::{Caller, Platform};
 use crate::reply::{BATCH_EVENT, Reply, batch_payload, failure, payload};
+use crate::user::User;
 
 /// What became of a message.
 #[must_use]
@@ -88,7 +89,7 @@ impl Request {
     }
 }
 
-impl<S: Send + Sync + 'static, U: Send + Sync + 'static> Live<S, U> {
+impl<S: Send + Sync + 'static, U: User> Live<S, U> {
     /// Puts an application on a platform.
     pub fn new(app: impl Into<Arc<App<S, U>>>, platform: Arc<dyn Platform>) -> Self {
         Self {
@@ -262,7 +263,7 @@ fn own_id(id: Option<RawJsonRef<'_>>) -> RawJson {
     id.unwrap_or(RawJsonRef::EMPTY_TEXT).to_owned()
 }
 
-impl<S: Send + Sync + 'static, U: Send + Sync + 'static> App<S, U> {
+impl<S: Send + Sync + 'static, U: User> App<S, U> {
     /// Guard, hook, scopes, function.
     async fn run_entry(
         &self,
@@ -289,7 +290,7 @@ impl<S: Send + Sync + 'static, U: Send + Sync + 'static> App<S, U> {
 }
 
 /// A guard's unexpected error says no, without saying why.
-fn classify<S, U: 'static>(ctx: &Ctx<S, U>, error: LiveError) -> LiveError {
+fn classify<S, U: User>(ctx: &Ctx<S, U>, error: LiveError) -> LiveError {
     if error.is_typed() {
         error
     } else {

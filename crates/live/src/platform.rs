@@ -1,10 +1,13 @@
 //! What calls and streams ask of the engine below them.
 
+use core::any::Any;
 use core::fmt;
 use std::sync::Arc;
 
 use millstream_core::{ConnId, RawJson, RawJsonRef};
 use millstream_hub::{BatchMember, PublishError, PublishOptions, Published};
+
+use crate::user::User;
 
 /// The engine: topics and connections. The server implements it over its workers, the test
 /// harness over one hub without sockets.
@@ -31,13 +34,16 @@ pub trait Platform: Send + Sync + 'static {
 
     /// Sends an event to one connection. A connection that is gone is no error.
     fn send(&self, conn: ConnId, topic: &str, event: &str, data: RawJson);
+
+    /// The platform itself, for hosts that offer more verbs than these.
+    fn as_any(&self) -> &dyn Any;
 }
 
 /// Who is calling: facts of a connection that stay the same while it is open.
 ///
 /// The host implements it for what it keeps of a connection anyway, so that a call costs no copy.
 pub trait Client<U>: Send + Sync + 'static {
-    /// Who it is, if that is known.
+    /// What the upgrade hook attached.
     fn user(&self) -> Option<&U>;
 
     /// The address of the client, for people and logs.
@@ -45,6 +51,9 @@ pub trait Client<U>: Send + Sync + 'static {
 
     /// The id of the upgrade request.
     fn request_id(&self) -> String;
+
+    /// The facts themselves, for hosts that know more of a connection.
+    fn into_any(self: Arc<Self>) -> Arc<dyn Any + Send + Sync>;
 }
 
 /// The origin of a call: a connection and who is behind it.
@@ -64,11 +73,11 @@ impl<U> Clone for Caller<U> {
     }
 }
 
-impl<U: 'static> fmt::Debug for Caller<U> {
+impl<U: User> fmt::Debug for Caller<U> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Caller")
             .field("conn", &self.conn)
-            .field("known", &self.client.user().is_some())
+            .field("known", &self.client.user().is_some_and(User::is_known))
             .finish_non_exhaustive()
     }
 }

@@ -22,7 +22,6 @@ use crate::worker::pool::Shared;
 #[derive(Clone)]
 pub struct Conn {
     id: ConnId,
-    session: [u8; 16],
     peer: Arc<Peer>,
     shared: Arc<Shared>,
 }
@@ -36,13 +35,8 @@ impl std::fmt::Debug for Conn {
 }
 
 impl Conn {
-    pub(crate) fn new(id: ConnId, session: [u8; 16], peer: Arc<Peer>, shared: Arc<Shared>) -> Self {
-        Self {
-            id,
-            session,
-            peer,
-            shared,
-        }
+    pub(crate) fn new(id: ConnId, peer: Arc<Peer>, shared: Arc<Shared>) -> Self {
+        Self { id, peer, shared }
     }
 
     /// The connection's id, unique while the process runs.
@@ -54,7 +48,7 @@ impl Conn {
     /// The session id the client was given in `welcome`.
     #[must_use]
     pub fn session_id(&self) -> String {
-        uuid::Uuid::from_bytes(self.session).to_string()
+        uuid::Uuid::from_bytes(self.peer.session).to_string()
     }
 
     /// Facts of the upgrade request.
@@ -435,6 +429,11 @@ impl Handle {
             let _ = done.await;
         }
         total.load(Ordering::Relaxed)
+    }
+
+    /// A handle to a connection with these facts.
+    pub(crate) fn connection(&self, id: ConnId, peer: Arc<Peer>) -> Conn {
+        Conn::new(id, peer, Arc::clone(&self.shared))
     }
 
     /// Sends to a connection by its id; counted when the worker is too far behind to take it.

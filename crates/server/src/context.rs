@@ -55,12 +55,7 @@ impl<'a> Context<'a> {
     #[must_use]
     pub fn conn(&self) -> Conn {
         let link = self.link();
-        Conn::new(
-            self.id(),
-            link.session,
-            link.peer.clone(),
-            self.core.shared.clone(),
-        )
+        Conn::new(self.id(), link.peer.clone(), self.core.shared.clone())
     }
 
     fn link(&self) -> &Link {

@@ -5,9 +5,9 @@ use std::sync::{Arc, OnceLock};
 
 use millstream_core::{ConnId, RawJson, RawJsonRef, TopicName};
 use millstream_hub::{BatchMember, PublishError, PublishOptions, Published, Snapshot, Verdict};
-use millstream_live::{App, Caller, Client, Handled, Live, Platform, Reply};
+use millstream_live::{App, Caller, Client, Ctx, Handled, Live, Platform, Reply, User};
 
-use crate::conn::Handle;
+use crate::conn::{Conn, Handle};
 use crate::context::Context;
 use crate::hooks::{
     Admission, Answer, AuthOutcome, AuthRequest, CloseInfo, HookError, Hooks, Message, Resume,
@@ -80,9 +80,13 @@ impl Platform for Handle {
     fn send(&self, conn: ConnId, topic: &str, event: &str, data: RawJson) {
         self.send_by_id(conn, topic, event, data);
     }
+
+    fn as_any(&self) -> &dyn Any {
+        self
+    }
 }
 
-impl<U: Any + Send + Sync> Client<U> for Peer {
+impl<U: User> Client<U> for Peer {
     fn user(&self) -> Option<&U> {
         self.user.get()
     }
@@ -94,12 +98,36 @@ impl<U: Any + Send + Sync> Client<U> for Peer {
     fn request_id(&self) -> String {
         self.request_id.to_string()
     }
+
+    fn into_any(self: Arc<Self>) -> Arc<dyn Any + Send + Sync> {
+        self
+    }
+}
+
+/// What this server offers to handlers beyond the verbs of every platform.
+pub trait ServerCtx {
+    /// The connection the call came from: to be sent to, asked, closed, from any thread.
+    fn connection(&self) -> Option<Conn>;
+
+    /// The server. `None` in the test harness.
+    fn server(&self) -> Option<&Handle>;
+}
+
+impl<S, U: User> ServerCtx for Ctx<S, U> {
+    fn connection(&self) -> Option<Conn> {
+        let peer = Arc::clone(self.client()).into_any().downcast().ok()?;
+        Some(self.server()?.connection(self.conn()?, peer))
+    }
+
+    fn server(&self) -> Option<&Handle> {
+        self.platform().as_any().downcast_ref()
+    }
 }
 
 impl<S, U, H> LiveHooks<S, U, H>
 where
     S: Send + Sync + 'static,
-    U: Send + Sync + 'static,
+    U: User,
     H: Hooks,
 {
     /// True when the message was a call.
@@ -140,7 +168,7 @@ where
 impl<S, U, H> Hooks for LiveHooks<S, U, H>
 where
     S: Send + Sync + 'static,
-    U: Send + Sync + 'static,
+    U: User,
     H: Hooks,
 {
     fn upgrade(&self, request: UpgradeRequest) -> Answer<Result<Admission, HookError>> {

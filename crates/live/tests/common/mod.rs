@@ -1,5 +1,6 @@
 //! A platform that records, and a host that polls.
 
+use std::any::Any;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -7,7 +8,7 @@ use std::task::{Context, Poll, Waker};
 
 use millstream_core::{ConnId, Key, RawJson, RawJsonRef};
 use millstream_hub::{BatchMember, PublishError, PublishOptions, Published};
-use millstream_live::{Caller, Client, Handled, Live, Platform, Reply};
+use millstream_live::{Caller, Client, Handled, Live, Platform, Reply, User};
 use parking_lot::Mutex;
 use serde_json::{Value, json};
 
@@ -53,12 +54,16 @@ impl Platform for Recorder {
             .lock()
             .push(json!({"send": {"topic": topic, "event": event, "data": data}}));
     }
+
+    fn as_any(&self) -> &dyn Any {
+        self
+    }
 }
 
 /// Somebody at a documentation address.
 struct Somebody<U>(Option<U>);
 
-impl<U: Send + Sync + 'static> Client<U> for Somebody<U> {
+impl<U: User> Client<U> for Somebody<U> {
     fn user(&self) -> Option<&U> {
         self.0.as_ref()
     }
@@ -70,10 +75,14 @@ impl<U: Send + Sync + 'static> Client<U> for Somebody<U> {
     fn request_id(&self) -> String {
         "r-1".to_owned()
     }
+
+    fn into_any(self: Arc<Self>) -> Arc<dyn Any + Send + Sync> {
+        self
+    }
 }
 
 /// A caller on a connection of its own.
-pub(crate) fn caller<U: Send + Sync + 'static>(user: Option<U>) -> Caller<U> {
+pub(crate) fn caller<U: User>(user: Option<U>) -> Caller<U> {
     let key = Key {
         index: 1,
         generation: 1,
@@ -94,7 +103,7 @@ pub(crate) fn finish<T>(mut future: Pin<Box<dyn Future<Output = T> + Send>>) -> 
 }
 
 /// Claimed or not, and the reply.
-pub(crate) fn ask<S: Send + Sync + 'static, U: Send + Sync + 'static>(
+pub(crate) fn ask<S: Send + Sync + 'static, U: User>(
     live: &Live<S, U>,
     caller: &Caller<U>,
     message: &[u8],
