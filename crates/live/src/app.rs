@@ -4,7 +4,8 @@ use core::fmt;
 use core::future::Future;
 use std::sync::Arc;
 
-use hashbrown::HashMap;
+use hashbrown::{HashMap, HashSet};
+use millstream_core::is_system_topic;
 use millstream_wire::is_call_path;
 
 use crate::args::Args;
@@ -12,7 +13,7 @@ use crate::ctx::Ctx;
 use crate::error::LiveError;
 use crate::handler::BoxFuture;
 use crate::layer::{Layer, Next, Outcome};
-use crate::module::{Call, Check, Module};
+use crate::module::{Check, Kind, Module};
 use crate::user::User;
 
 /// Everything clients can reach, and what runs around it.
@@ -47,6 +48,9 @@ pub struct App<S, U> {
 pub struct Limits {
     /// Calls in one batch. More are refused one by one. Default 50.
     pub batch_calls_max: usize,
+    /// Subscriptions one connection may hold through streams, repeated ones included. Others are
+    /// refused with `RATE_LIMITED`. Default 10,000.
+    pub subscriptions_max: usize,
     /// Entries of a batch that holds nothing but stream subscriptions. Default 1,000.
     pub batch_streams_max: usize,
 }
@@ -56,6 +60,7 @@ impl Default for Limits {
         Self {
             batch_calls_max: 50,
             batch_streams_max: 1_000,
+            subscriptions_max: 10_000,
         }
     }
 }
@@ -63,7 +68,7 @@ impl Default for Limits {
 pub(crate) struct Entry<S, U> {
     pub(crate) path: Arc<str>,
     pub(crate) guard: Arc<[Check<S, U>]>,
-    pub(crate) call: Arc<Call<S, U>>,
+    pub(crate) kind: Arc<Kind<S, U>>,
 }
 
 type BeforeExecute<S, U> =
@@ -103,6 +108,13 @@ impl<S, U> App<S, U> {
         let mut paths: Vec<&str> = self.entries.keys().map(|path| &**path).collect();
         paths.sort_unstable();
         paths.into_iter()
+    }
+
+    /// Whether any path is a stream.
+    #[must_use]
+    pub fn has_streams(&self) -> bool {
+        let mut kinds = self.entries.values().map(|entry| &*entry.kind);
+        kinds.any(|kind| matches!(kind, Kind::Stream(_)))
     }
 
     /// The application's state.
@@ -200,16 +212,17 @@ impl<S: Send + Sync + 'static, U: User> Builder<S, U> {
     pub fn build(self) -> Result<App<S, U>, RegistrationErrors> {
         let mut entries = HashMap::new();
         let mut problems = Vec::new();
+        let mut topics = HashSet::new();
         for module in self.modules {
             let guard: Arc<[Check<S, U>]> = module.guard.into();
-            for (name, call) in module.calls {
+            for (name, kind) in module.entries {
                 let path: Arc<str> = format!("{}/{name}", module.path).into();
                 let problem = if !is_call_path(&path) {
                     Some(Problem::Path)
                 } else if entries.contains_key(&path) {
                     Some(Problem::Twice)
                 } else {
-                    None
+                    check(&kind, &mut topics)
                 };
                 if let Some(problem) = problem {
                     problems.push(RegistrationError { path, problem });
@@ -218,7 +231,7 @@ impl<S: Send + Sync + 'static, U: User> Builder<S, U> {
                 let entry = Entry {
                     path: Arc::clone(&path),
                     guard: Arc::clone(&guard),
-                    call: Arc::new(call),
+                    kind: Arc::new(kind),
                 };
                 entries.insert(path, entry);
             }
@@ -235,6 +248,28 @@ impl<S: Send + Sync + 'static, U: User> Builder<S, U> {
             limits: self.limits,
         })
     }
+}
+
+/// What is wrong with an entry itself.
+fn check<S, U>(kind: &Kind<S, U>, topics: &mut HashSet<String>) -> Option<Problem> {
+    let Kind::Stream(stream) = kind else {
+        return None;
+    };
+    if let Some(topic) = &stream.fixed {
+        if is_system_topic(topic) {
+            return Some(Problem::ReservedTopic);
+        }
+        if !topics.insert(topic.clone()) {
+            return Some(Problem::TopicTwice(topic.clone()));
+        }
+    }
+    if stream.max == Some(0) {
+        return Some(Problem::Max);
+    }
+    let schema = stream.schema.as_ref()?;
+    let first = *schema.steps.keys().next()?;
+    let hole = (first..schema.version).find(|step| !schema.steps.contains_key(step));
+    hole.map(Problem::NoStep)
 }
 
 /// One thing that is wrong with an application.
@@ -257,6 +292,18 @@ pub enum Problem {
         "a path has at least two segments, joined by '/', of ASCII letters, digits, '_' and '-'"
     )]
     Path,
+    /// `max` is zero, which clients read as no limit.
+    #[error("max is at least 1; leave it out for no limit")]
+    Max,
+    /// The chain of migrations has a hole.
+    #[error("there is no migration from version {0} to the next")]
+    NoStep(u32),
+    /// A fixed topic begins with `__`.
+    #[error("topics that begin with __ are reserved")]
+    ReservedTopic,
+    /// Two streams have the same fixed topic.
+    #[error("another stream has the topic {0:?}")]
+    TopicTwice(String),
     /// Two registrations have the same path.
     #[error("the path is registered twice")]
     Twice,

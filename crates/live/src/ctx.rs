@@ -2,6 +2,7 @@
 
 use core::any::{Any, TypeId};
 use core::fmt;
+use core::sync::atomic::{AtomicU64, Ordering};
 use std::sync::Arc;
 
 use hashbrown::HashMap;
@@ -28,7 +29,22 @@ struct Inner<S, U> {
     path: Arc<str>,
     cursor: Option<RawJson>,
     values: Mutex<HashMap<TypeId, Box<dyn Any + Send + Sync>>>,
+    /// The subscription this call has made, until its outcome is known.
+    grant: Mutex<Option<Grant>>,
+    on_report: Option<Reporter<S, U>>,
 }
+
+/// A subscription that may have to be taken back.
+#[derive(Debug, Clone)]
+pub(crate) struct Grant {
+    pub(crate) id: u64,
+    pub(crate) topic: Arc<str>,
+}
+
+/// Who hears of unexpected errors.
+pub(crate) type Reporter<S, U> = Arc<dyn Fn(&Ctx<S, U>, &LiveError) + Send + Sync>;
+
+static GRANTS: AtomicU64 = AtomicU64::new(1);
 
 impl<S, U> Clone for Ctx<S, U> {
     fn clone(&self) -> Self {
@@ -52,6 +68,7 @@ impl<S, U: User> Ctx<S, U> {
         platform: Arc<dyn Platform>,
         path: Arc<str>,
         cursor: Option<RawJson>,
+        on_report: Option<Reporter<S, U>>,
     ) -> Self {
         Self(Arc::new(Inner {
             state,
@@ -60,7 +77,29 @@ impl<S, U: User> Ctx<S, U> {
             path,
             cursor,
             values: Mutex::default(),
+            grant: Mutex::default(),
+            on_report,
         }))
+    }
+
+    /// Notes that the call has subscribed its connection; gives the subscription's id.
+    pub(crate) fn grant(&self, topic: &Arc<str>) -> u64 {
+        let id = GRANTS.fetch_add(1, Ordering::Relaxed);
+        let topic = Arc::clone(topic);
+        *self.0.grant.lock() = Some(Grant { id, topic });
+        id
+    }
+
+    /// The subscription that the call has made.
+    pub(crate) fn take_grant(&self) -> Option<Grant> {
+        self.0.grant.lock().take()
+    }
+
+    /// Tells the application of an error that the client does not hear of.
+    pub(crate) fn report(&self, error: &LiveError) {
+        if let Some(hook) = &self.0.on_report {
+            hook(self, error);
+        }
     }
 
     /// The application's state.

@@ -8,6 +8,7 @@ use millstream_core::RawJson;
 use crate::ctx::Ctx;
 use crate::error::LiveError;
 use crate::handler::BoxFuture;
+use crate::subscribe::StreamReply;
 use crate::user::User;
 
 /// What a call came to, before it is made into a reply.
@@ -16,6 +17,8 @@ use crate::user::User;
 pub enum Outcome {
     /// The function gave a value, or nothing at all.
     Value(Option<RawJson>),
+    /// A subscription and its first value.
+    Stream(StreamReply),
 }
 
 pub(crate) type Layer<S, U> =

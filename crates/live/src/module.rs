@@ -8,6 +8,7 @@ use crate::args::Args;
 use crate::ctx::Ctx;
 use crate::error::LiveError;
 use crate::handler::{AnyHandler, Handler, erase};
+use crate::stream::Stream;
 use crate::user::User;
 
 pub(crate) type Check<S, U> = Arc<
@@ -85,7 +86,13 @@ impl<S: Send + Sync + 'static, U: User> Call<S, U> {
 pub struct Module<S, U> {
     pub(crate) path: String,
     pub(crate) guard: Vec<Check<S, U>>,
-    pub(crate) calls: Vec<(String, Call<S, U>)>,
+    pub(crate) entries: Vec<(String, Kind<S, U>)>,
+}
+
+/// What a path stands for.
+pub(crate) enum Kind<S, U> {
+    Call(Call<S, U>),
+    Stream(Box<Stream<S, U>>),
 }
 
 impl<S, U> core::fmt::Debug for Module<S, U> {
@@ -93,7 +100,7 @@ impl<S, U> core::fmt::Debug for Module<S, U> {
         f.debug_struct("Module")
             .field("path", &self.path)
             .field("guard_parts", &self.guard.len())
-            .field("calls", &self.calls.len())
+            .field("entries", &self.entries.len())
             .finish()
     }
 }
@@ -104,7 +111,7 @@ impl<S: Send + Sync + 'static, U: User> Module<S, U> {
         Self {
             path: path.into(),
             guard: Vec::new(),
-            calls: Vec::new(),
+            entries: Vec::new(),
         }
     }
 
@@ -135,7 +142,15 @@ impl<S: Send + Sync + 'static, U: User> Module<S, U> {
     /// Adds a call with options.
     #[must_use]
     pub fn call_with(mut self, name: impl Into<String>, call: Call<S, U>) -> Self {
-        self.calls.push((name.into(), call));
+        self.entries.push((name.into(), Kind::Call(call)));
+        self
+    }
+
+    /// Adds a stream or channel.
+    #[must_use]
+    pub fn stream(mut self, name: impl Into<String>, stream: Stream<S, U>) -> Self {
+        self.entries
+            .push((name.into(), Kind::Stream(Box::new(stream))));
         self
     }
 }

@@ -8,7 +8,7 @@ use std::panic::AssertUnwindSafe;
 
 use futures_util::FutureExt;
 use futures_util::future::join_all;
-use millstream_core::{RawJson, RawJsonRef};
+use millstream_core::{ConnId, RawJson, RawJsonRef};
 use millstream_wire::{
     BatchEntry, CallArgs, CallBatch, CallFrame, CallRequest, is_call_path, recognise_call,
 };
@@ -19,8 +19,11 @@ use crate::ctx::Ctx;
 use crate::error::{LiveError, code};
 use crate::handler::BoxFuture;
 use crate::layer::{Next, Outcome};
+use crate::module::{Call, Kind};
+use crate::owners::{Owner, Owners};
 use crate::platform::{Caller, Platform};
 use crate::reply::{BATCH_EVENT, Reply, batch_payload, failure, payload};
+use crate::subscribe::{Resume, Site};
 use crate::user::User;
 
 /// What became of a message.
@@ -46,6 +49,7 @@ impl core::fmt::Debug for Handled {
 pub struct Live<S, U> {
     app: Arc<App<S, U>>,
     platform: Arc<dyn Platform>,
+    owners: Arc<Owners>,
 }
 
 impl<S, U> Clone for Live<S, U> {
@@ -53,6 +57,7 @@ impl<S, U> Clone for Live<S, U> {
         Self {
             app: Arc::clone(&self.app),
             platform: Arc::clone(&self.platform),
+            owners: Arc::clone(&self.owners),
         }
     }
 }
@@ -72,6 +77,8 @@ struct Request {
     id: Option<RawJson>,
     args: Option<Args>,
     cursor: Option<RawJson>,
+    /// Present when the client wants to subscribe.
+    resume: Option<Box<Resume>>,
 }
 
 impl Request {
@@ -85,6 +92,13 @@ impl Request {
                 CallArgs::NotAList => None,
             },
             cursor: call.cursor.map(|cursor| cursor.to_owned()),
+            resume: call.stream.then(|| {
+                Box::new(Resume {
+                    seq: call.seq.and_then(|seq| seq.as_f64()),
+                    version: call.version.map(|version| version.to_owned()),
+                    schema_version: call.schema_version.and_then(|version| version.as_f64()),
+                })
+            }),
         }
     }
 }
@@ -95,7 +109,33 @@ impl<S: Send + Sync + 'static, U: User> Live<S, U> {
         Self {
             app: app.into(),
             platform,
+            owners: Arc::new(Owners::new()),
         }
+    }
+
+    /// A client has given a topic up. The future runs what has to run then.
+    pub fn handle_unsubscribed(&self, conn: ConnId, topic: &str) -> BoxFuture<()> {
+        let ended = self.owners.take_topic(conn, topic);
+        self.end(ended)
+    }
+
+    /// A connection is over. The future runs what has to run then.
+    pub fn handle_closed(&self, conn: ConnId) -> BoxFuture<()> {
+        let ended = self.owners.take_all(conn);
+        self.end(ended)
+    }
+
+    fn end(&self, ended: Vec<Owner>) -> BoxFuture<()> {
+        let platform = Arc::clone(&self.platform);
+        Box::pin(async move {
+            for owner in ended {
+                if let Some(ending) = owner.ending {
+                    // All of one topic see the same number: nobody joins in between who counts.
+                    let remaining = platform.subscribers(&owner.topic);
+                    ending.ended(owner.topic, remaining).await;
+                }
+            }
+        })
     }
 
     /// The application.
@@ -132,7 +172,8 @@ impl<S: Send + Sync + 'static, U: User> Live<S, U> {
         let result = self.execute(caller, request).await;
         let id = id?;
         let event = id.get().as_json_str()?.to_cow();
-        Some(Reply::to_call(&event, payload(id.get(), &result)))
+        let reply = Reply::to_call(&event, payload(id.get(), &result));
+        Some(reply.releasing(topic_of(&result)))
     }
 
     fn batch(&self, caller: &Caller<U>, batch: &CallBatch<'_>) -> BoxFuture<Option<Reply>> {
@@ -186,7 +227,8 @@ impl<S: Send + Sync + 'static, U: User> Live<S, U> {
             let entries = results
                 .iter()
                 .map(|(id, result)| (id.get(), payload(id.get(), result)));
-            Some(Reply::to_call(BATCH_EVENT, batch_payload(entries)))
+            let reply = Reply::to_call(BATCH_EVENT, batch_payload(entries));
+            Some(reply.releasing(results.iter().filter_map(|(_, result)| topic_of(result))))
         })
     }
 
@@ -210,20 +252,41 @@ impl<S: Send + Sync + 'static, U: User> Live<S, U> {
             Arc::clone(&self.platform),
             Arc::clone(&entry.path),
             request.cursor,
+            self.app.on_error.clone(),
         );
-        let running = AssertUnwindSafe(self.run(entry, ctx.clone(), args));
+        let call = Arguments {
+            args,
+            resume: request.resume,
+            owners: Arc::clone(&self.owners),
+        };
+        let running = AssertUnwindSafe(self.run(entry, ctx.clone(), call));
         let result = running.catch_unwind().await.unwrap_or_else(|panic| {
             Err(LiveError::internal(format!(
                 "panicked: {}",
                 panic_text(&*panic)
             )))
         });
-        if let (Err(error), Some(hook)) = (&result, &self.app.on_error)
-            && !error.is_typed()
-        {
-            hook(&ctx, error);
+        if let Err(error) = &result {
+            if !error.is_typed() {
+                ctx.report(error);
+            }
+            self.take_back(&ctx).await;
         }
         result
+    }
+
+    /// Undoes the subscription of a call that has failed, and this one alone.
+    async fn take_back(&self, ctx: &Ctx<S, U>) {
+        let (Some(conn), Some(grant)) = (ctx.conn(), ctx.take_grant()) else {
+            return;
+        };
+        // It is gone when the client has given the topic up meanwhile, or the connection.
+        if let Some((owner, last)) = self.owners.take(conn, grant.id) {
+            if last {
+                self.platform.unsubscribe(conn, &grant.topic);
+            }
+            self.end(vec![owner]).await;
+        }
     }
 
     /// Layers, then guard and function.
@@ -231,10 +294,10 @@ impl<S: Send + Sync + 'static, U: User> Live<S, U> {
         &self,
         entry: &Entry<S, U>,
         ctx: Ctx<S, U>,
-        args: Args,
+        call: Arguments,
     ) -> Result<Outcome, LiveError> {
         if self.app.layers.is_empty() {
-            self.app.run_entry(entry, ctx, args).await
+            self.app.run_entry(entry, ctx, call).await
         } else {
             let app = Arc::clone(&self.app);
             let core = Box::new(move |ctx: Ctx<S, U>| -> BoxFuture<_> {
@@ -242,11 +305,26 @@ impl<S: Send + Sync + 'static, U: User> Live<S, U> {
                     let entry = app.entries.get(ctx.path());
                     let entry =
                         entry.ok_or_else(|| LiveError::new(code::NOT_FOUND, "Not found"))?;
-                    app.run_entry(entry, ctx.clone(), args).await
+                    app.run_entry(entry, ctx.clone(), call).await
                 })
             });
             Next::new(Arc::clone(&self.app.layers), core).run(ctx).await
         }
+    }
+}
+
+/// What a call brings to its function.
+struct Arguments {
+    args: Args,
+    resume: Option<Box<Resume>>,
+    owners: Arc<Owners>,
+}
+
+/// The topic whose events are held back until the reply has been sent.
+fn topic_of(result: &Result<Outcome, LiveError>) -> Option<Arc<str>> {
+    match result {
+        Ok(Outcome::Stream(stream)) => stream.topic.clone(),
+        _ => None,
     }
 }
 
@@ -264,13 +342,18 @@ fn own_id(id: Option<RawJsonRef<'_>>) -> RawJson {
 }
 
 impl<S: Send + Sync + 'static, U: User> App<S, U> {
-    /// Guard, hook, scopes, function.
+    /// Guard, hook, then the function or the stream.
     async fn run_entry(
         &self,
         entry: &Entry<S, U>,
         ctx: Ctx<S, U>,
-        args: Args,
+        call: Arguments,
     ) -> Result<Outcome, LiveError> {
+        let Arguments {
+            args,
+            resume,
+            owners,
+        } = call;
         for part in entry.guard.iter() {
             part(ctx.clone())
                 .await
@@ -279,12 +362,32 @@ impl<S: Send + Sync + 'static, U: User> App<S, U> {
         if let Some(hook) = &self.before_execute {
             hook(ctx.clone(), args.clone()).await?;
         }
-        for scope in &entry.call.scopes {
+        match (&*entry.kind, resume) {
+            (Kind::Call(call), _) => call.run(ctx, args).await,
+            (Kind::Stream(stream), Some(resume)) => {
+                let site = Site {
+                    owners: &owners,
+                    owners_max: self.limits.subscriptions_max,
+                };
+                stream.subscribe(&site, ctx, args, *resume).await
+            }
+            (Kind::Stream(_), None) => Err(LiveError::new(
+                code::INVALID_REQUEST,
+                "A stream is subscribed to, not called",
+            )),
+        }
+    }
+}
+
+impl<S: Send + Sync + 'static, U: User> Call<S, U> {
+    /// Scopes, then the function.
+    async fn run(&self, ctx: Ctx<S, U>, args: Args) -> Result<Outcome, LiveError> {
+        for scope in &self.scopes {
             if !scope(ctx.clone(), args.clone()).await? {
                 return Err(ctx.denied());
             }
         }
-        let running = (entry.call.handler)(ctx, &args)?;
+        let running = (self.handler)(ctx, &args)?;
         running.await.map(Outcome::Value)
     }
 }

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use millstream_core::{ConnId, RawJson, RawJsonRef};
 use millstream_hub::{BatchMember, PublishError, PublishOptions, Published};
 
+use crate::handler::BoxFuture;
 use crate::user::User;
 
 /// The engine: topics and connections. The server implements it over its workers, the test
@@ -34,6 +35,19 @@ pub trait Platform: Send + Sync + 'static {
 
     /// Sends an event to one connection. A connection that is gone is no error.
     fn send(&self, conn: ConnId, topic: &str, event: &str, data: RawJson);
+
+    /// Subscribes a connection on behalf of a stream. The application's subscribe hook is asked
+    /// unless the connection holds the topic already. Unless it did, events are held back from
+    /// the start until the host has sent the reply; see [`Reply::release`](crate::Reply).
+    ///
+    /// Resolves to the reason of a refusal; `CONNECTION_CLOSED` when there is no connection.
+    fn subscribe(&self, conn: ConnId, topic: &str) -> BoxFuture<Result<(), String>>;
+
+    /// Ends a subscription that a stream has made.
+    fn unsubscribe(&self, conn: ConnId, topic: &str);
+
+    /// Subscriptions to a topic, of all connections.
+    fn subscribers(&self, topic: &str) -> u64;
 
     /// The platform itself, for hosts that offer more verbs than these.
     fn as_any(&self) -> &dyn Any;

@@ -1,5 +1,7 @@
 //! Replies: what the caller sees of an outcome.
 
+use std::sync::Arc;
+
 use millstream_core::{ListWriter, ObjectWriter, RawJson, RawJsonRef};
 use millstream_wire::FRAME_CODE_UNITS_MAX;
 
@@ -24,6 +26,9 @@ pub struct Reply {
     pub event: String,
     /// The payload.
     pub data: RawJson,
+    /// Topics whose events are held back until this reply has been sent. The host releases them
+    /// right behind it.
+    pub release: Vec<Arc<str>>,
 }
 
 impl Reply {
@@ -32,7 +37,13 @@ impl Reply {
             topic: REPLY_TOPIC,
             event: id.to_owned(),
             data,
+            release: Vec::new(),
         }
+    }
+
+    pub(crate) fn releasing(mut self, topics: impl IntoIterator<Item = Arc<str>>) -> Self {
+        self.release.extend(topics);
+        self
     }
 }
 
@@ -43,8 +54,10 @@ pub(crate) fn payload(id: RawJsonRef<'_>, result: &Result<Outcome, LiveError>) -
         Ok(outcome) => outcome,
         Err(error) => return failure(id, error),
     };
-    let Outcome::Value(data) = outcome;
-    let bytes = data.as_ref().map_or(0, |data| data.as_bytes().len());
+    let bytes = match outcome {
+        Outcome::Value(data) => data.as_ref().map_or(0, |data| data.as_bytes().len()),
+        Outcome::Stream(stream) => stream.bytes(),
+    };
     // The id stands in the envelope twice.
     let total = bytes + 2 * id.as_bytes().len() + ENVELOPE_BYTES;
     if total > FRAME_CODE_UNITS_MAX {
@@ -52,8 +65,10 @@ pub(crate) fn payload(id: RawJsonRef<'_>, result: &Result<Outcome, LiveError>) -
     }
     let mut object = ObjectWriter::with_capacity(total);
     object.raw("id", id).raw("ok", RawJsonRef::TRUE);
-    if let Some(data) = data {
-        object.raw("data", data.get());
+    match outcome {
+        Outcome::Value(None) => {}
+        Outcome::Value(Some(data)) => drop(object.raw("data", data.get())),
+        Outcome::Stream(stream) => stream.write(&mut object),
     }
     object.finish()
 }

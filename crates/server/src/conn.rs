@@ -451,6 +451,47 @@ impl Handle {
         })));
     }
 
+    /// Sends the reply to a call, and behind it the events that waited for it. Not refused when
+    /// the worker is far behind: there is at most one per call that it has taken.
+    pub(crate) fn reply(&self, id: ConnId, reply: millstream_live::Reply) {
+        if let Some(inbox) = self.shared.inboxes.get(id.worker()) {
+            inbox.push(Task::Output(Box::new(move |core| {
+                core.hub
+                    .send(id.key(), reply.topic, &reply.event, reply.data.get());
+                for topic in &reply.release {
+                    core.hub.release(id.key(), topic);
+                }
+            })));
+        }
+    }
+
+    /// Subscribes a connection and holds the topic's events back until they are released, unless
+    /// it holds the topic already.
+    pub(crate) async fn subscribe_held(&self, id: ConnId, topic: &str) -> Result<(), String> {
+        let (sender, receiver) = oneshot::channel();
+        let closed = || "CONNECTION_CLOSED".to_owned();
+        let inbox = self.shared.inboxes.get(id.worker()).ok_or_else(closed)?;
+        let topic = topic.to_owned();
+        inbox.push(Task::Run(Box::new(move |core| {
+            let token = core.shared.next_token();
+            core.decisions.insert(token, sender);
+            core.hub.subscribe(id.key(), &topic, token, true);
+            core.pump();
+        })));
+        receiver.await.unwrap_or_else(|_| Err(closed()))
+    }
+
+    /// Ends a subscription of a connection.
+    pub(crate) fn unsubscribe_by_id(&self, id: ConnId, topic: &str) {
+        if let Some(inbox) = self.shared.inboxes.get(id.worker()) {
+            let topic = topic.to_owned();
+            inbox.push(Task::Run(Box::new(move |core| {
+                core.hub.unsubscribe(id.key(), &topic);
+                core.pump();
+            })));
+        }
+    }
+
     /// Publishes several events as one unit, from borrowed parts.
     pub(crate) fn publish_members(
         &self,

@@ -77,6 +77,12 @@ impl<'a> Context<'a> {
         self.core.after_publish(true);
     }
 
+    /// Delivers what was held back of a topic until a reply was sent.
+    pub(crate) fn release(&mut self, topic: &str) {
+        self.core.hub.release(self.key, topic);
+        self.core.after_publish(false);
+    }
+
     /// The runtime for work that has to wait.
     pub(crate) fn runtime(&self) -> tokio::runtime::Handle {
         self.core.shared.runtime.clone()

@@ -5,7 +5,7 @@ use std::sync::{Arc, OnceLock};
 
 use millstream_core::{ConnId, RawJson, RawJsonRef, TopicName};
 use millstream_hub::{BatchMember, PublishError, PublishOptions, Published, Snapshot, Verdict};
-use millstream_live::{App, Caller, Client, Ctx, Handled, Live, Platform, Reply, User};
+use millstream_live::{App, BoxFuture, Caller, Client, Ctx, Handled, Live, Platform, User};
 
 use crate::conn::{Conn, Handle};
 use crate::context::Context;
@@ -81,6 +81,19 @@ impl Platform for Handle {
         self.send_by_id(conn, topic, event, data);
     }
 
+    fn subscribe(&self, conn: ConnId, topic: &str) -> BoxFuture<Result<(), String>> {
+        let (handle, topic) = (self.clone(), topic.to_owned());
+        Box::pin(async move { handle.subscribe_held(conn, &topic).await })
+    }
+
+    fn unsubscribe(&self, conn: ConnId, topic: &str) {
+        self.unsubscribe_by_id(conn, topic);
+    }
+
+    fn subscribers(&self, topic: &str) -> u64 {
+        Self::subscribers(self, topic)
+    }
+
     fn as_any(&self) -> &dyn Any {
         self
     }
@@ -145,23 +158,30 @@ where
         match try_now(Answer::Later(running)) {
             Ok(reply) => {
                 cx.catch_up();
-                if let Some(Reply {
-                    topic, event, data, ..
-                }) = reply
-                {
-                    cx.send(topic, &event, data.get());
+                if let Some(reply) = reply {
+                    cx.send(reply.topic, &reply.event, reply.data.get());
+                    for topic in &reply.release {
+                        cx.release(topic);
+                    }
                 }
             }
             Err(later) => {
                 let (handle, conn) = (cx.handle(), cx.id());
                 cx.runtime().spawn(async move {
                     if let Some(reply) = later.await {
-                        handle.send_by_id(conn, reply.topic, &reply.event, reply.data);
+                        handle.reply(conn, reply);
                     }
                 });
             }
         }
         true
+    }
+}
+
+/// Runs what nobody waits for: now if it can be done now.
+fn drive(cx: &Context<'_>, work: BoxFuture<()>) {
+    if let Err(later) = try_now(Answer::Later(work)) {
+        cx.runtime().spawn(later);
     }
 }
 
@@ -177,6 +197,10 @@ where
 
     fn has_upgrade(&self) -> bool {
         self.hooks.has_upgrade()
+    }
+
+    fn has_streams(&self) -> bool {
+        self.app.has_streams() || self.hooks.has_streams()
     }
 
     fn authenticates(&self) -> bool {
@@ -219,6 +243,9 @@ where
 
     fn unsubscribe(&self, cx: &mut Context<'_>, topic: &str) {
         self.hooks.unsubscribe(cx, topic);
+        if let Some(live) = self.live.get() {
+            drive(cx, live.handle_unsubscribed(cx.id(), topic));
+        }
     }
 
     fn resume(&self, cx: &mut Context<'_>, resume: &Resume<'_>) -> Answer<Result<(), HookError>> {
@@ -227,6 +254,9 @@ where
 
     fn close(&self, cx: &mut Context<'_>, info: &CloseInfo<'_>) {
         self.hooks.close(cx, info);
+        if let Some(live) = self.live.get() {
+            drive(cx, live.handle_closed(cx.id()));
+        }
     }
 
     fn pressure(&self, handle: &Handle, snapshot: &Snapshot) {

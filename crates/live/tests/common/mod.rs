@@ -1,14 +1,14 @@
 //! A platform that records, and a host that polls.
 
 use std::any::Any;
-use std::future::Future;
+use std::future::{Future, ready};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 
 use millstream_core::{ConnId, Key, RawJson, RawJsonRef};
 use millstream_hub::{BatchMember, PublishError, PublishOptions, Published};
-use millstream_live::{Caller, Client, Handled, Live, Platform, Reply, User};
+use millstream_live::{BoxFuture, Caller, Client, Handled, Live, Platform, Reply, User};
 use parking_lot::Mutex;
 use serde_json::{Value, json};
 
@@ -53,6 +53,33 @@ impl Platform for Recorder {
         self.0
             .lock()
             .push(json!({"send": {"topic": topic, "event": event, "data": data}}));
+    }
+
+    fn subscribe(&self, _: ConnId, topic: &str) -> BoxFuture<Result<(), String>> {
+        let refused = match topic {
+            "deny:f" => Some("FORBIDDEN"),
+            "deny:u" => Some("UNAUTHENTICATED"),
+            "deny:k" => Some("KYC_PENDING"),
+            "closed" => Some("CONNECTION_CLOSED"),
+            _ => None,
+        };
+        let note = match refused {
+            None => Some(json!({ "subscribe": topic })),
+            Some("CONNECTION_CLOSED") => None,
+            Some(reason) => Some(json!({"denied": {"topic": topic, "reason": reason}})),
+        };
+        self.0.lock().extend(note);
+        Box::pin(ready(
+            refused.map_or(Ok(()), |reason| Err(reason.to_owned())),
+        ))
+    }
+
+    fn unsubscribe(&self, _: ConnId, topic: &str) {
+        self.0.lock().push(json!({ "unsubscribe": topic }));
+    }
+
+    fn subscribers(&self, _: &str) -> u64 {
+        0
     }
 
     fn as_any(&self) -> &dyn Any {

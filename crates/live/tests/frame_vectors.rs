@@ -4,6 +4,8 @@
 
 #[allow(dead_code, reason = "every test uses another part of it")]
 mod common;
+#[path = "common/streams.rs"]
+mod streams;
 
 use std::borrow::Cow;
 use std::collections::HashSet;
@@ -68,7 +70,7 @@ fn crash() -> LiveError {
 }
 
 fn demo() -> Module<State, User> {
-    Module::new("demo")
+    streams::add_to(Module::new("demo"))
         .call("echo", async |_: Cx, Rest(all): Rest| Ok(all))
         .call("nothing", async |_: Cx| Ok(()))
         .call("null", async |_: Cx| Ok(Value::Null))
@@ -130,25 +132,26 @@ fn app() -> App<State, User> {
         .unwrap()
 }
 
-/// Functions of the vectors that are no calls, or calls with wrappers.
+/// Functions of the vectors that are not built here yet: wrappers, replay, rooms, bytes.
 const NOT_HERE: [&str; 17] = [
-    "\"stream\":",
     "demo/once",
+    "demo/onceFail",
     "demo/whoOnce",
     "demo/limited",
     "demo/central",
     "demo/signal",
     "demo/oddSchema",
     "demo/binary",
-    "demo/access",
-    "demo/gated",
-    "demo/args",
-    "rooms/",
-    "demo/onceFail",
-    "demo/stream",
-    "demo/transform",
-    "demo/channel",
+    "demo/replay",
+    "demo/bridge\"",
+    "demo/everything",
     "demo/derived",
+    "demo/shed",
+    // A number is no topic for the type checker.
+    "demo/dynNumber",
+    "rooms/",
+    "guarded/none",
+    "unsubscribe",
 ];
 
 fn message(frame: &Value) -> Vec<u8> {
@@ -160,8 +163,26 @@ fn message(frame: &Value) -> Vec<u8> {
     (0..hex.len()).step_by(2).map(byte).collect()
 }
 
+/// A stream is subscribed to, whatever the original lets clients do.
+fn not_called() -> Value {
+    json!({"topic": "__rpc", "event": "x1", "data": {"id": "x1", "ok": false,
+        "code": "INVALID_REQUEST", "error": "A stream is subscribed to, not called"}})
+}
+
+/// No topic is made of nothing.
+fn missing_argument() -> Value {
+    json!({"topic": "__rpc", "event": "s1", "data": {"id": "s1", "ok": false,
+        "code": "VALIDATION", "error": "Validation failed",
+        "issues": [{"path": ["0"], "message": "argument 1 is missing"}]}})
+}
+
 /// What ours answers where the entry shows a defect.
 fn improved(entry: &Value) -> Vec<Value> {
+    match entry["name"].as_str() {
+        Some("stream without the stream flag is a plain call") => return vec![not_called()],
+        Some("dynamic topic without its argument") => return vec![missing_argument()],
+        _ => {}
+    }
     match entry["defect"].as_str() {
         None => entry["replies"].as_array().unwrap().clone(),
         Some("S2") => {
@@ -175,6 +196,7 @@ fn improved(entry: &Value) -> Vec<Value> {
         }
         Some("S16") => vec![json!({"topic": "__rpc", "event": "x1", "data": {"id": "x1",
             "ok": false, "code": "UNAUTHENTICATED", "error": "Authentication required"}})],
+        Some("S1") => vec![not_called()],
         Some(other) => panic!("{}: {other}", entry["name"]),
     }
 }
@@ -228,11 +250,18 @@ fn every_call_is_answered_as_the_vectors_say() {
         let mut expected = improved(entry);
         forget_free_texts(&mut expected, &mut replies);
         assert_eq!(replies, expected, "{name}");
-        let effects = entry["effects"].as_array().cloned().unwrap_or_default();
+        let mut effects = entry["effects"].as_array().cloned().unwrap_or_default();
+        if expected
+            .iter()
+            .all(|reply| reply["data"]["code"] == "VALIDATION")
+        {
+            // Refused before anything is subscribed.
+            effects.clear();
+        }
         assert_eq!(recorder.take(), effects, "{name}");
         played.insert(name.to_owned());
     }
-    assert!(played.len() >= 75, "{}", played.len());
+    assert!(played.len() >= 120, "{}", played.len());
 }
 
 fn forget_free_texts(expected: &mut [Value], observed: &mut [Value]) {
