@@ -283,7 +283,7 @@ impl<S: Send + Sync + 'static, U: User> Live<S, U> {
         // It is gone when the client has given the topic up meanwhile, or the connection.
         if let Some((owner, last)) = self.owners.take(conn, grant.id) {
             if last {
-                self.platform.unsubscribe(conn, &grant.topic);
+                self.platform.unsubscribe(conn, &grant.topic).await;
             }
             self.end(vec![owner]).await;
         }

@@ -43,8 +43,8 @@ pub trait Platform: Send + Sync + 'static {
     /// Resolves to the reason of a refusal; `CONNECTION_CLOSED` when there is no connection.
     fn subscribe(&self, conn: ConnId, topic: &str) -> BoxFuture<Result<(), String>>;
 
-    /// Ends a subscription that a stream has made.
-    fn unsubscribe(&self, conn: ConnId, topic: &str);
+    /// Ends a subscription that a stream has made. Resolves when it has ended.
+    fn unsubscribe(&self, conn: ConnId, topic: &str) -> BoxFuture<()>;
 
     /// Subscriptions to a topic, of all connections.
     fn subscribers(&self, topic: &str) -> u64;

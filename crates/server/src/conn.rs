@@ -482,14 +482,18 @@ impl Handle {
     }
 
     /// Ends a subscription of a connection.
-    pub(crate) fn unsubscribe_by_id(&self, id: ConnId, topic: &str) {
-        if let Some(inbox) = self.shared.inboxes.get(id.worker()) {
-            let topic = topic.to_owned();
-            inbox.push(Task::Run(Box::new(move |core| {
-                core.hub.unsubscribe(id.key(), &topic);
-                core.pump();
-            })));
-        }
+    pub(crate) async fn unsubscribe_by_id(&self, id: ConnId, topic: String) {
+        let Some(inbox) = self.shared.inboxes.get(id.worker()) else {
+            return;
+        };
+        let (sender, receiver) = oneshot::channel();
+        inbox.push(Task::Run(Box::new(move |core| {
+            core.hub.unsubscribe(id.key(), &topic);
+            core.pump();
+            let _ = sender.send(());
+        })));
+        // A worker that has stopped has ended all of them.
+        let _ = receiver.await;
     }
 
     /// Publishes several events as one unit, from borrowed parts.

@@ -86,8 +86,9 @@ impl Platform for Handle {
         Box::pin(async move { handle.subscribe_held(conn, &topic).await })
     }
 
-    fn unsubscribe(&self, conn: ConnId, topic: &str) {
-        self.unsubscribe_by_id(conn, topic);
+    fn unsubscribe(&self, conn: ConnId, topic: &str) -> BoxFuture<()> {
+        let (handle, topic) = (self.clone(), topic.to_owned());
+        Box::pin(async move { handle.unsubscribe_by_id(conn, topic).await })
     }
 
     fn subscribers(&self, topic: &str) -> u64 {

@@ -6,6 +6,7 @@ use millstream_live::{App, Builder, LiveError, Module, Next, Outcome};
 use crate::ctl::{self, Cx};
 use crate::identity::Identity;
 use crate::rpc::{self, trace};
+use crate::st;
 use crate::state::Shared;
 use crate::val;
 
@@ -16,6 +17,7 @@ pub(crate) fn app(state: Shared) -> Builder<Shared, Identity> {
     let mut app = App::new(state)
         .module(ctl::module())
         .module(rpc::module())
+        .module(st::module())
         .module(val::module())
         .module(val::wrapped())
         .module(hooked())

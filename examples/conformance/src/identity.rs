@@ -46,6 +46,10 @@ impl Identity {
         self.org.as_deref()
     }
 
+    pub(crate) fn team(&self) -> Option<&str> {
+        self.team.as_deref()
+    }
+
     pub(crate) fn role(&self) -> Option<&str> {
         self.role.as_deref()
     }

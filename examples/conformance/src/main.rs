@@ -5,7 +5,9 @@ mod config;
 mod ctl;
 mod hooks;
 mod identity;
+mod rows;
 mod rpc;
+mod st;
 mod state;
 mod val;
 

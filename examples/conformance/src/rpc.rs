@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use millstream_core::RawJson;
-use millstream_live::{Issue, LiveError, Module, Rest};
+use millstream_live::{Issue, LiveError, Module, Rest, Stream};
 use tokio::time::sleep;
 
 use crate::ctl::{Cx, Json, bump, data, raise};
@@ -109,6 +109,11 @@ fn admin() -> Module<Shared, Identity> {
             let level = ctx.get::<Level>().map_or(0, |level| level.0);
             Ok(serde_json::json!({ "level": level }))
         })
+        .stream(
+            "feed",
+            Stream::by(|space: String| format!("admfeed:{space}"))
+                .load(async |_: Cx, _: String| Ok(serde_json::json!([{"id": 1}]))),
+        )
 }
 
 fn own() -> Module<Shared, Identity> {
@@ -158,4 +163,11 @@ fn traced() -> Module<Shared, Identity> {
             trace(&ctx, "run");
             Ok(data(x))
         })
+        .stream(
+            "stream",
+            Stream::by(|space: String| format!("mw:{space}")).load(async |ctx: Cx, _: String| {
+                trace(&ctx, "load");
+                Ok(RawJson::EMPTY_LIST)
+            }),
+        )
 }

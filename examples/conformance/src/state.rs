@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use millstream_core::RawJson;
 use parking_lot::Mutex;
+use serde_json::Value;
 
 /// Names in each table; a new one beyond that is ignored.
 const NAMES_MAX: usize = 100_000;
@@ -91,6 +92,19 @@ impl State {
         };
         let key = (kind.to_owned(), space.to_owned());
         inner.rows.get(&key).cloned().unwrap_or(first)
+    }
+
+    /// Changes the rows of a kind and space. On an error they stay as they were.
+    pub(crate) fn change_rows(
+        &self,
+        kind: &str,
+        space: &str,
+        change: impl FnOnce(&mut Value),
+    ) -> Result<(), serde_json::Error> {
+        let mut rows: Value = serde_json::from_str(self.rows(kind, space).as_str())?;
+        change(&mut rows);
+        self.set_rows(kind, space, RawJson::from_serialize(&rows)?);
+        Ok(())
     }
 
     pub(crate) fn set_rows(&self, kind: &str, space: &str, rows: RawJson) {

@@ -7,6 +7,7 @@ use serde_json::Value;
 
 use crate::ctl::Cx;
 use crate::identity::Identity;
+use crate::st::guarded;
 use crate::state::Shared;
 
 /// Module `val`.
@@ -14,7 +15,7 @@ pub(crate) fn module() -> Module<Shared, Identity> {
     Module::new("val").call("item", item)
 }
 
-/// The part of module `wrp` that consists of calls.
+/// Module `wrp`, as far as it is built.
 pub(crate) fn wrapped() -> Module<Shared, Identity> {
     let scoped = Call::new(async |_: Cx, org: String| Ok(format!("org {org}"))).scoped(
         async |ctx: Cx, args| {
@@ -25,7 +26,7 @@ pub(crate) fn wrapped() -> Module<Shared, Identity> {
                 .is_some_and(|(wanted, own)| wanted.eq_str(own)))
         },
     );
-    Module::new("wrp")
+    guarded::gated(Module::new("wrp"))
         .call_with("scopedCall", scoped)
         .call("publicCall", async |_: Cx| Ok("public"))
 }

@@ -74,8 +74,9 @@ impl Platform for Recorder {
         ))
     }
 
-    fn unsubscribe(&self, _: ConnId, topic: &str) {
+    fn unsubscribe(&self, _: ConnId, topic: &str) -> BoxFuture<()> {
         self.0.lock().push(json!({ "unsubscribe": topic }));
+        Box::pin(ready(()))
     }
 
     fn subscribers(&self, _: &str) -> u64 {
