@@ -14,6 +14,7 @@ use crate::error::LiveError;
 use crate::handler::BoxFuture;
 use crate::layer::{Layer, Next, Outcome};
 use crate::module::{Check, Kind, Module};
+use crate::rules::Rules;
 use crate::user::User;
 
 /// Everything clients can reach, and what runs around it.
@@ -36,6 +37,7 @@ use crate::user::User;
 pub struct App<S, U> {
     pub(crate) state: Arc<S>,
     pub(crate) entries: HashMap<Arc<str>, Entry<S, U>>,
+    pub(crate) rules: Rules<S, U>,
     pub(crate) layers: Arc<[Layer<S, U>]>,
     pub(crate) before_execute: Option<BeforeExecute<S, U>>,
     pub(crate) on_error: Option<OnError<S, U>>,
@@ -211,6 +213,7 @@ impl<S: Send + Sync + 'static, U: User> Builder<S, U> {
     /// All that is wrong, not only the first.
     pub fn build(self) -> Result<App<S, U>, RegistrationErrors> {
         let mut entries = HashMap::new();
+        let mut rules = Rules::new();
         let mut problems = Vec::new();
         let mut topics = HashSet::new();
         for module in self.modules {
@@ -228,10 +231,12 @@ impl<S: Send + Sync + 'static, U: User> Builder<S, U> {
                     problems.push(RegistrationError { path, problem });
                     continue;
                 }
+                let kind = Arc::new(kind);
+                rules.add(&kind);
                 let entry = Entry {
                     path: Arc::clone(&path),
                     guard: Arc::clone(&guard),
-                    kind: Arc::new(kind),
+                    kind,
                 };
                 entries.insert(path, entry);
             }
@@ -242,6 +247,7 @@ impl<S: Send + Sync + 'static, U: User> Builder<S, U> {
         Ok(App {
             state: self.state,
             entries,
+            rules,
             layers: self.layers.into(),
             before_execute: self.before_execute,
             on_error: self.on_error,
@@ -262,6 +268,9 @@ fn check<S, U>(kind: &Kind<S, U>, topics: &mut HashSet<String>) -> Option<Proble
         if !topics.insert(topic.clone()) {
             return Some(Problem::TopicTwice(topic.clone()));
         }
+    }
+    if stream.shapes_events() && stream.fixed.is_none() && stream.topics.is_none() {
+        return Some(Problem::NoTopics);
     }
     if stream.max == Some(0) {
         return Some(Problem::Max);
@@ -298,6 +307,9 @@ pub enum Problem {
     /// The chain of migrations has a hole.
     #[error("there is no migration from version {0} to the next")]
     NoStep(u32),
+    /// The stream declares something about its events, but not on which topics they are.
+    #[error("transform and volatile need the pattern of the stream's topics: add .topics(..)")]
+    NoTopics,
     /// A fixed topic begins with `__`.
     #[error("topics that begin with __ are reserved")]
     ReservedTopic,

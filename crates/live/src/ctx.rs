@@ -11,6 +11,7 @@ use millstream_hub::{PublishOptions, Published};
 use parking_lot::Mutex;
 use serde::Serialize;
 
+use crate::app::App;
 use crate::error::{LiveError, code};
 use crate::platform::{Caller, Client, Platform};
 use crate::user::User;
@@ -23,15 +24,28 @@ use crate::user::User;
 pub struct Ctx<S, U>(Arc<Inner<S, U>>);
 
 struct Inner<S, U> {
-    state: Arc<S>,
+    shared: Shared<S, U>,
     caller: Caller<U>,
-    platform: Arc<dyn Platform>,
     path: Arc<str>,
     cursor: Option<RawJson>,
     values: Mutex<HashMap<TypeId, Box<dyn Any + Send + Sync>>>,
     /// The subscription this call has made, until its outcome is known.
     grant: Mutex<Option<Grant>>,
-    on_report: Option<Reporter<S, U>>,
+}
+
+/// What all contexts of an application share.
+pub(crate) struct Shared<S, U> {
+    pub(crate) app: Arc<App<S, U>>,
+    pub(crate) platform: Arc<dyn Platform>,
+}
+
+impl<S, U> Clone for Shared<S, U> {
+    fn clone(&self) -> Self {
+        Self {
+            app: Arc::clone(&self.app),
+            platform: Arc::clone(&self.platform),
+        }
+    }
 }
 
 /// A subscription that may have to be taken back.
@@ -40,9 +54,6 @@ pub(crate) struct Grant {
     pub(crate) id: u64,
     pub(crate) topic: Arc<str>,
 }
-
-/// Who hears of unexpected errors.
-pub(crate) type Reporter<S, U> = Arc<dyn Fn(&Ctx<S, U>, &LiveError) + Send + Sync>;
 
 static GRANTS: AtomicU64 = AtomicU64::new(1);
 
@@ -63,22 +74,18 @@ impl<S, U: User> fmt::Debug for Ctx<S, U> {
 
 impl<S, U: User> Ctx<S, U> {
     pub(crate) fn new(
-        state: Arc<S>,
+        shared: Shared<S, U>,
         caller: Caller<U>,
-        platform: Arc<dyn Platform>,
         path: Arc<str>,
         cursor: Option<RawJson>,
-        on_report: Option<Reporter<S, U>>,
     ) -> Self {
         Self(Arc::new(Inner {
-            state,
+            shared,
             caller,
-            platform,
             path,
             cursor,
             values: Mutex::default(),
             grant: Mutex::default(),
-            on_report,
         }))
     }
 
@@ -97,7 +104,7 @@ impl<S, U: User> Ctx<S, U> {
 
     /// Tells the application of an error that the client does not hear of.
     pub(crate) fn report(&self, error: &LiveError) {
-        if let Some(hook) = &self.0.on_report {
+        if let Some(hook) = &self.0.shared.app.on_error {
             hook(self, error);
         }
     }
@@ -105,7 +112,7 @@ impl<S, U: User> Ctx<S, U> {
     /// The application's state.
     #[must_use]
     pub fn state(&self) -> &S {
-        &self.0.state
+        &self.0.shared.app.state
     }
 
     /// Who is calling, if that is known.
@@ -204,7 +211,8 @@ impl<S, U: User> Ctx<S, U> {
         self.publish_raw(topic, event, data.get(), PublishOptions::default())
     }
 
-    /// Publishes ready JSON.
+    /// Publishes ready JSON. Not delivered when the stream's observer has taken an error of the
+    /// event's shape.
     ///
     /// # Errors
     /// As [`publish`](Self::publish).
@@ -221,16 +229,45 @@ impl<S, U: User> Ctx<S, U> {
                 "topics that begin with __ are reserved",
             ));
         }
-        self.0
-            .platform
-            .publish(topic, event, data, options)
-            .map_err(publish_error)
+        let shared = &self.0.shared;
+        let Some(stream) = shared.app.rules.of(topic) else {
+            return shared
+                .platform
+                .publish(topic, event, data, options)
+                .map_err(publish_error);
+        };
+        let options = PublishOptions {
+            numbered: options.numbered && !stream.volatile,
+            volatile: options.volatile || stream.volatile,
+        };
+        match stream.shape_event(event, data) {
+            Ok(shaped) => shared
+                .platform
+                .publish(
+                    topic,
+                    event,
+                    shaped.as_ref().map_or(data, RawJson::get),
+                    options,
+                )
+                .map_err(publish_error),
+            Err(error) => match &stream.on_error {
+                None => Err(error),
+                Some(observer) => {
+                    observer(self, topic, &error);
+                    Ok(Published {
+                        delivered: false,
+                        seq: None,
+                        queued: false,
+                    })
+                }
+            },
+        }
     }
 
     /// The engine below, with its own verbs: no stream features, system topics allowed.
     #[must_use]
     pub fn platform(&self) -> &Arc<dyn Platform> {
-        &self.0.platform
+        &self.0.shared.platform
     }
 }
 

@@ -11,6 +11,7 @@ mod owners;
 mod pipeline;
 mod platform;
 mod reply;
+mod rules;
 mod stream;
 mod subscribe;
 mod user;

@@ -15,7 +15,7 @@ use millstream_wire::{
 
 use crate::app::{App, Entry};
 use crate::args::Args;
-use crate::ctx::Ctx;
+use crate::ctx::{Ctx, Shared};
 use crate::error::{LiveError, code};
 use crate::handler::BoxFuture;
 use crate::layer::{Next, Outcome};
@@ -47,16 +47,14 @@ impl core::fmt::Debug for Handled {
 
 /// An application on a platform.
 pub struct Live<S, U> {
-    app: Arc<App<S, U>>,
-    platform: Arc<dyn Platform>,
+    shared: Shared<S, U>,
     owners: Arc<Owners>,
 }
 
 impl<S, U> Clone for Live<S, U> {
     fn clone(&self) -> Self {
         Self {
-            app: Arc::clone(&self.app),
-            platform: Arc::clone(&self.platform),
+            shared: self.shared.clone(),
             owners: Arc::clone(&self.owners),
         }
     }
@@ -65,7 +63,7 @@ impl<S, U> Clone for Live<S, U> {
 impl<S, U> core::fmt::Debug for Live<S, U> {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
         f.debug_struct("Live")
-            .field("app", &self.app)
+            .field("app", &self.shared.app)
             .finish_non_exhaustive()
     }
 }
@@ -107,8 +105,10 @@ impl<S: Send + Sync + 'static, U: User> Live<S, U> {
     /// Puts an application on a platform.
     pub fn new(app: impl Into<Arc<App<S, U>>>, platform: Arc<dyn Platform>) -> Self {
         Self {
-            app: app.into(),
-            platform,
+            shared: Shared {
+                app: app.into(),
+                platform,
+            },
             owners: Arc::new(Owners::new()),
         }
     }
@@ -126,7 +126,7 @@ impl<S: Send + Sync + 'static, U: User> Live<S, U> {
     }
 
     fn end(&self, ended: Vec<Owner>) -> BoxFuture<()> {
-        let platform = Arc::clone(&self.platform);
+        let platform = Arc::clone(&self.shared.platform);
         Box::pin(async move {
             for owner in ended {
                 if let Some(ending) = owner.ending {
@@ -141,7 +141,7 @@ impl<S: Send + Sync + 'static, U: User> Live<S, U> {
     /// The application.
     #[must_use]
     pub fn app(&self) -> &App<S, U> {
-        &self.app
+        &self.shared.app
     }
 
     /// Takes a message of a client. Text and binary messages are told apart by their bytes alone.
@@ -177,7 +177,7 @@ impl<S: Send + Sync + 'static, U: User> Live<S, U> {
     }
 
     fn batch(&self, caller: &Caller<U>, batch: &CallBatch<'_>) -> BoxFuture<Option<Reply>> {
-        let limits = self.app.limits;
+        let limits = self.shared.app.limits;
         let entries: Vec<BatchEntry<'_>> = batch.entries().collect();
         let streams = |entry: &BatchEntry<'_>| matches!(entry, BatchEntry::Call(c) if c.stream);
         let max = if entries.iter().all(streams) {
@@ -243,16 +243,14 @@ impl<S: Send + Sync + 'static, U: User> Live<S, U> {
                 "args must be an array",
             ));
         };
-        let Some(entry) = self.app.entries.get(&*request.path) else {
+        let Some(entry) = self.shared.app.entries.get(&*request.path) else {
             return Err(LiveError::new(code::NOT_FOUND, "Not found"));
         };
         let ctx = Ctx::new(
-            Arc::clone(&self.app.state),
+            self.shared.clone(),
             caller,
-            Arc::clone(&self.platform),
             Arc::clone(&entry.path),
             request.cursor,
-            self.app.on_error.clone(),
         );
         let call = Arguments {
             args,
@@ -283,7 +281,7 @@ impl<S: Send + Sync + 'static, U: User> Live<S, U> {
         // It is gone when the client has given the topic up meanwhile, or the connection.
         if let Some((owner, last)) = self.owners.take(conn, grant.id) {
             if last {
-                self.platform.unsubscribe(conn, &grant.topic).await;
+                self.shared.platform.unsubscribe(conn, &grant.topic).await;
             }
             self.end(vec![owner]).await;
         }
@@ -296,10 +294,10 @@ impl<S: Send + Sync + 'static, U: User> Live<S, U> {
         ctx: Ctx<S, U>,
         call: Arguments,
     ) -> Result<Outcome, LiveError> {
-        if self.app.layers.is_empty() {
-            self.app.run_entry(entry, ctx, call).await
+        if self.shared.app.layers.is_empty() {
+            self.shared.app.run_entry(entry, ctx, call).await
         } else {
-            let app = Arc::clone(&self.app);
+            let app = Arc::clone(&self.shared.app);
             let core = Box::new(move |ctx: Ctx<S, U>| -> BoxFuture<_> {
                 Box::pin(async move {
                     let entry = app.entries.get(ctx.path());
@@ -308,7 +306,9 @@ impl<S: Send + Sync + 'static, U: User> Live<S, U> {
                     app.run_entry(entry, ctx.clone(), call).await
                 })
             });
-            Next::new(Arc::clone(&self.app.layers), core).run(ctx).await
+            Next::new(Arc::clone(&self.shared.app.layers), core)
+                .run(ctx)
+                .await
         }
     }
 }

@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use millstream_core::{ListWriter, RawJson, RawJsonRef};
+use millstream_hub::Pattern;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -76,6 +77,8 @@ type Since<S, U, X> =
 pub struct Stream<S, U> {
     pub(crate) topic: TopicOf<S, U>,
     pub(crate) fixed: Option<String>,
+    pub(crate) topics: Option<Pattern>,
+    pub(crate) volatile: bool,
     pub(crate) loader: Option<AnyHandler<S, U>>,
     pub(crate) merge: Merge,
     pub(crate) key: Option<String>,
@@ -146,6 +149,8 @@ impl<S: Send + Sync + 'static, U: User> Stream<S, U> {
         Self {
             topic,
             fixed: None,
+            topics: None,
+            volatile: false,
             loader: None,
             merge: Merge::Crud,
             key: None,
@@ -162,6 +167,22 @@ impl<S: Send + Sync + 'static, U: User> Stream<S, U> {
             delta: None,
             from_seq: None,
         }
+    }
+
+    /// The topics that the stream makes: an exact name or a prefix such as `room:*`. What the
+    /// stream declares about events then holds for every publish there, whether or not anybody
+    /// has subscribed. A fixed topic needs none.
+    #[must_use]
+    pub fn topics(mut self, pattern: &str) -> Self {
+        self.topics = Some(Pattern::new(pattern));
+        self
+    }
+
+    /// Events carry no number and skip readers that are behind, for values that are old soon.
+    #[must_use]
+    pub fn volatile(mut self) -> Self {
+        self.volatile = true;
+        self
     }
 
     /// What the stream holds at first. Without a loader it is a channel: clients keep what they
@@ -268,7 +289,7 @@ impl<S: Send + Sync + 'static, U: User> Stream<S, U> {
         self
     }
 
-    /// Is told of errors of the loader, with the topic.
+    /// Is told of errors of the loader and of the shape of events, with the topic.
     #[must_use]
     pub fn on_error(
         mut self,
@@ -278,7 +299,10 @@ impl<S: Send + Sync + 'static, U: User> Stream<S, U> {
         self
     }
 
-    /// Shapes what clients see: every element of a list, any other value as a whole, not null.
+    /// Shapes what clients see: of the first value every element of a list, or the whole value,
+    /// not null; of each event its data, once, before anybody gets it. A stream whose topic is
+    /// computed has to name its [`topics`](Self::topics) for this. When the shape of an event
+    /// fails it is not published: [`on_error`](Self::on_error) is told, or else the publisher.
     #[must_use]
     pub fn transform<T: DeserializeOwned, R: Serialize>(
         mut self,

@@ -41,6 +41,8 @@ pub(crate) fn module() -> Module<Shared, Identity> {
         .stream("value", over("value").merge(Merge::Set))
         .stream("who", over("who").merge(Merge::Presence))
         .stream("ptr", over("ptr").merge(Merge::Cursor))
+        .stream("volatile", over("volatile").topics("volatile:*").volatile())
+        .stream("shaped", special::shaped(over("shaped").topics("shaped:*")))
         .stream("slow", special::slow())
         .stream("failing", special::failing())
         .stream("hooked", special::hooked())

@@ -29,13 +29,29 @@ pub(super) fn failing() -> OurStream {
                 Some(_) => Err(LiveError::new("LOAD_FAILED", "the loader failed")),
             }
         })
-        .on_error(|ctx, topic, error| {
-            let text = match error.cause() {
-                Some(cause) => cause.to_string(),
-                None => error.code().to_owned(),
-            };
-            ctx.state().log(&format!("observer:{topic}"), text);
-        })
+        .on_error(observe)
+}
+
+/// Adds the code of a typed error, or the text of another, to the topic's log.
+fn observe(ctx: &Cx, topic: &str, error: &LiveError) {
+    let text = match error.cause() {
+        Some(cause) => cause.to_string(),
+        None => error.code().to_owned(),
+    };
+    ctx.state().log(&format!("observer:{topic}"), text);
+}
+
+pub(super) fn shaped(stream: OurStream) -> OurStream {
+    stream.on_error(observe).transform(|mut row: Value| {
+        if row["poison"] == true {
+            return Err(LiveError::internal("poisoned"));
+        }
+        if let Value::Object(members) = &mut row {
+            members.remove("secret");
+            members.insert("shaped".to_owned(), json!(true));
+        }
+        Ok(row)
+    })
 }
 
 pub(super) fn hooked() -> OurStream {
@@ -160,5 +176,6 @@ pub(super) fn versioned() -> OurStream {
 pub(super) fn shaped_pages() -> OurStream {
     let page = json!({"data": [{"id": 1, "secret": "x"}], "hasMore": false, "cursor": 1});
     constant("shapedpages", page)
+        .topics("shapedpages:*")
         .transform(|row: Value| Ok(json!({"id": row["id"], "shaped": true})))
 }
