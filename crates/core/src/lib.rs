@@ -14,7 +14,8 @@ mod wheel;
 pub use deadline::DeadlineFifo;
 pub use id::{ConnId, TopicId};
 pub use json::{
-    DEPTH_MAX, Elements, Fields, JsonError, JsonKind, JsonStr, RawJson, RawJsonRef, write_json_str,
+    DEPTH_MAX, Elements, Fields, JsonError, JsonKind, JsonStr, ListWriter, ObjectWriter, RawJson,
+    RawJsonRef, write_json_str,
 };
 pub use map::{BoundedMap, Evict, Inserted};
 pub use pages::PagedVec;

@@ -90,11 +90,12 @@ impl Config {
         self.playground.unwrap_or_else(|| self.is_loopback())
     }
 
-    /// The patterns of open topics, with `auto` decided.
+    /// The patterns of open topics, with `auto` decided: none when the application has an upgrade
+    /// hook or streams.
     #[must_use]
-    pub fn open_patterns(&self, has_upgrade_hook: bool) -> Vec<String> {
+    pub fn open_patterns(&self, application_decides: bool) -> Vec<String> {
         let auto = || {
-            let development = self.is_loopback() && !has_upgrade_hook;
+            let development = self.is_loopback() && !application_decides;
             if development {
                 vec!["*".to_owned()]
             } else {

@@ -22,7 +22,6 @@ use crate::worker::pool::Shared;
 #[derive(Clone)]
 pub struct Conn {
     id: ConnId,
-    session: [u8; 16],
     peer: Arc<Peer>,
     shared: Arc<Shared>,
 }
@@ -36,13 +35,8 @@ impl std::fmt::Debug for Conn {
 }
 
 impl Conn {
-    pub(crate) fn new(id: ConnId, session: [u8; 16], peer: Arc<Peer>, shared: Arc<Shared>) -> Self {
-        Self {
-            id,
-            session,
-            peer,
-            shared,
-        }
+    pub(crate) fn new(id: ConnId, peer: Arc<Peer>, shared: Arc<Shared>) -> Self {
+        Self { id, peer, shared }
     }
 
     /// The connection's id, unique while the process runs.
@@ -54,7 +48,7 @@ impl Conn {
     /// The session id the client was given in `welcome`.
     #[must_use]
     pub fn session_id(&self) -> String {
-        uuid::Uuid::from_bytes(self.session).to_string()
+        uuid::Uuid::from_bytes(self.peer.session).to_string()
     }
 
     /// Facts of the upgrade request.
@@ -335,8 +329,7 @@ impl Handle {
                 numbered: member.numbered,
             })
             .collect();
-        let members_max = self.shared.settings.hub.limits.batch_members_max;
-        self.publisher(|publisher| publisher.publish_batched(None, &members, members_max))
+        self.publish_members(&members)
     }
 
     /// Subscriptions to a topic on all workers.
@@ -436,6 +429,80 @@ impl Handle {
             let _ = done.await;
         }
         total.load(Ordering::Relaxed)
+    }
+
+    /// A handle to a connection with these facts.
+    pub(crate) fn connection(&self, id: ConnId, peer: Arc<Peer>) -> Conn {
+        Conn::new(id, peer, Arc::clone(&self.shared))
+    }
+
+    /// Sends to a connection by its id; counted when the worker is too far behind to take it.
+    pub(crate) fn send_by_id(&self, id: ConnId, topic: &str, event: &str, data: RawJson) {
+        let Some(inbox) = self.shared.inboxes.get(id.worker()) else {
+            return;
+        };
+        if self.shared.inboxes.is_full(id.worker()) {
+            self.shared.sends_busy.fetch_add(1, Ordering::Relaxed);
+            return;
+        }
+        let (topic, event) = (topic.to_owned(), event.to_owned());
+        inbox.push(Task::Output(Box::new(move |core| {
+            core.hub.send(id.key(), &topic, &event, data.get());
+        })));
+    }
+
+    /// Sends the reply to a call, and behind it the events that waited for it. Not refused when
+    /// the worker is far behind: there is at most one per call that it has taken.
+    pub(crate) fn reply(&self, id: ConnId, reply: millstream_live::Reply) {
+        if let Some(inbox) = self.shared.inboxes.get(id.worker()) {
+            inbox.push(Task::Output(Box::new(move |core| {
+                core.hub
+                    .send(id.key(), reply.topic, &reply.event, reply.data.get());
+                for topic in &reply.release {
+                    core.hub.release(id.key(), topic);
+                }
+            })));
+        }
+    }
+
+    /// Subscribes a connection and holds the topic's events back until they are released, unless
+    /// it holds the topic already.
+    pub(crate) async fn subscribe_held(&self, id: ConnId, topic: &str) -> Result<(), String> {
+        let (sender, receiver) = oneshot::channel();
+        let closed = || "CONNECTION_CLOSED".to_owned();
+        let inbox = self.shared.inboxes.get(id.worker()).ok_or_else(closed)?;
+        let topic = topic.to_owned();
+        inbox.push(Task::Run(Box::new(move |core| {
+            let token = core.shared.next_token();
+            core.decisions.insert(token, sender);
+            core.hub.subscribe(id.key(), &topic, token, true);
+            core.pump();
+        })));
+        receiver.await.unwrap_or_else(|_| Err(closed()))
+    }
+
+    /// Ends a subscription of a connection.
+    pub(crate) async fn unsubscribe_by_id(&self, id: ConnId, topic: String) {
+        let Some(inbox) = self.shared.inboxes.get(id.worker()) else {
+            return;
+        };
+        let (sender, receiver) = oneshot::channel();
+        inbox.push(Task::Run(Box::new(move |core| {
+            core.hub.unsubscribe(id.key(), &topic);
+            core.pump();
+            let _ = sender.send(());
+        })));
+        // A worker that has stopped has ended all of them.
+        let _ = receiver.await;
+    }
+
+    /// Publishes several events as one unit, from borrowed parts.
+    pub(crate) fn publish_members(
+        &self,
+        members: &[BatchMember<'_>],
+    ) -> Result<Vec<Published>, PublishError> {
+        let members_max = self.shared.settings.hub.limits.batch_members_max;
+        self.publisher(|publisher| publisher.publish_batched(None, members, members_max))
     }
 
     fn publisher<R>(

@@ -1,6 +1,7 @@
 //! What a hook can do while it runs on its connection's worker.
 
 use std::any::Any;
+use std::sync::Arc;
 
 use millstream_core::{ConnId, Key, RawJsonRef};
 use millstream_hub::{BatchMember, PublishError, PublishOptions, Published, RawPayload, Sent};
@@ -54,12 +55,7 @@ impl<'a> Context<'a> {
     #[must_use]
     pub fn conn(&self) -> Conn {
         let link = self.link();
-        Conn::new(
-            self.id(),
-            link.session,
-            link.peer.clone(),
-            self.core.shared.clone(),
-        )
+        Conn::new(self.id(), link.peer.clone(), self.core.shared.clone())
     }
 
     fn link(&self) -> &Link {
@@ -69,6 +65,27 @@ impl<'a> Context<'a> {
             .links
             .peek(self.key)
             .expect("hooks run for connections that have a socket")
+    }
+
+    /// The facts of the upgrade request, shared.
+    pub(crate) fn peer_shared(&self) -> Arc<Peer> {
+        Arc::clone(&self.link().peer)
+    }
+
+    /// Puts what was published through handles while this hook ran in front of what it sends next.
+    pub(crate) fn catch_up(&mut self) {
+        self.core.after_publish(true);
+    }
+
+    /// Delivers what was held back of a topic until a reply was sent.
+    pub(crate) fn release(&mut self, topic: &str) {
+        self.core.hub.release(self.key, topic);
+        self.core.after_publish(false);
+    }
+
+    /// The runtime for work that has to wait.
+    pub(crate) fn runtime(&self) -> tokio::runtime::Handle {
+        self.core.shared.runtime.clone()
     }
 
     /// A handle to the server for other threads and for later.

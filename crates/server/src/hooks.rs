@@ -62,6 +62,12 @@ pub trait Hooks: Send + Sync + 'static {
         false
     }
 
+    /// Whether clients get their topics through streams. If so, none is open to control frames by
+    /// itself, not even for development.
+    fn has_streams(&self) -> bool {
+        false
+    }
+
     /// Whether the auth path is served at all.
     fn authenticates(&self) -> bool {
         false

@@ -6,6 +6,7 @@ mod cookies;
 mod handover;
 mod hooks;
 mod http;
+mod live;
 mod logging;
 mod metrics;
 mod peer;
@@ -23,6 +24,7 @@ pub use self::hooks::{
     Admission, Answer, AuthOutcome, AuthRequest, CloseInfo, HookError, Hooks, Message, Resume,
     UpgradeRequest,
 };
+pub use self::live::{LiveHooks, ServerCtx, with_live};
 pub use self::logging::init as init_logging;
 pub use self::peer::{Address, Peer, RequestId, UserData};
 pub use self::server::{Builder, Server, StartError, Stopped, Stopper};

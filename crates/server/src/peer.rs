@@ -13,7 +13,7 @@ use uuid::Uuid;
 /// into its user data.
 ///
 /// # Cost
-/// 64 bytes, plus heap only for an address that is not an IP address, a request id that the client
+/// 80 bytes, plus heap only for an address that is not an IP address, a request id that the client
 /// supplied, and the user data itself.
 #[derive(Debug)]
 pub struct Peer {
@@ -23,6 +23,8 @@ pub struct Peer {
     pub request_id: RequestId,
     /// What the upgrade hook attached.
     pub user: UserData,
+    /// The session id as sent in `welcome`.
+    pub(crate) session: [u8; 16],
 }
 
 /// Data of the application's own type that travels with a connection.
@@ -169,7 +171,7 @@ mod tests {
 
     #[test]
     fn a_peer_is_small() {
-        assert!(size_of::<Peer>() <= 64, "{}", size_of::<Peer>());
+        assert!(size_of::<Peer>() <= 80, "{}", size_of::<Peer>());
     }
 
     #[test]

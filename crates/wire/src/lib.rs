@@ -1,5 +1,6 @@
 #![doc = include_str!("../README.md")]
 
+mod call;
 mod close;
 mod control;
 mod decoder;
@@ -10,6 +11,9 @@ pub mod client;
 pub mod frame;
 pub mod negotiation;
 
+pub use call::{
+    BatchEntry, CallArgs, CallBatch, CallFrame, CallRequest, is_call_path, recognise_call,
+};
 pub use client::{BatchMembers, Data, ServerFrame, recognise_server};
 pub use close::{CLOSE_REASON_BYTES_MAX, CloseCode, Reaction, encode_close};
 pub use control::{

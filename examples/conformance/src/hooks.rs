@@ -1,6 +1,5 @@
 //! What the application does at each moment of a connection's life.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -10,31 +9,24 @@ use millstream_server::{
     Admission, Answer, AuthOutcome, AuthRequest, CloseInfo, Context, CookieOptions, HookError,
     Hooks, Message, Resume, SameSite, UpgradeRequest, Verdict,
 };
-use tokio::runtime;
 use tokio::time::sleep;
 
-use crate::calls::{self, Call};
 use crate::identity::Identity;
-use crate::state::State;
+use crate::state::Shared;
 
-/// The application. Cheap to clone into futures.
-#[derive(Debug, Clone)]
-pub(crate) struct App {
-    pub(crate) state: Arc<State>,
-    /// For work that outlives a hook.
-    pub(crate) runtime: runtime::Handle,
+/// What is no call.
+#[derive(Debug)]
+pub(crate) struct Own {
+    state: Shared,
 }
 
-impl App {
-    pub(crate) fn new(runtime: runtime::Handle) -> Self {
-        Self {
-            state: Arc::default(),
-            runtime,
-        }
+impl Own {
+    pub(crate) fn new(state: Shared) -> Self {
+        Self { state }
     }
 }
 
-impl Hooks for App {
+impl Hooks for Own {
     fn has_upgrade(&self) -> bool {
         true
     }
@@ -67,9 +59,7 @@ impl Hooks for App {
             Message::Text(text) => text.as_bytes(),
             Message::Binary(bytes) => bytes,
         };
-        if let Some(call) = Call::recognise(bytes) {
-            calls::answer(self, cx, call);
-        } else if let Some(object) = json_object(bytes) {
+        if let Some(object) = json_object(bytes) {
             assert!(
                 object.get("app").is_none_or(|app| app.get() != "\"throw\""),
                 "thrown"
@@ -105,7 +95,7 @@ impl Hooks for App {
         match self.state.flag(&format!("resume:wait:{session}")) {
             None => Ok(()).into(),
             Some(wait) => Answer::later(async move {
-                sleep(milliseconds(&wait)).await;
+                sleep(milliseconds(wait.as_str())).await;
                 Ok(())
             }),
         }
@@ -170,7 +160,7 @@ fn authenticate(mut request: AuthRequest) -> Result<AuthOutcome, HookError> {
 }
 
 /// The subscribe hook's table, by the text before the first colon.
-fn decide(app: &App, cx: &Context<'_>, topic: &TopicName) -> Answer<Result<Verdict, HookError>> {
+fn decide(own: &Own, cx: &Context<'_>, topic: &TopicName) -> Answer<Result<Verdict, HookError>> {
     let mut parts = topic.split(':');
     let (first, second) = (
         parts.next().unwrap_or_default(),
@@ -186,7 +176,7 @@ fn decide(app: &App, cx: &Context<'_>, topic: &TopicName) -> Answer<Result<Verdi
         "slow" => return after(milliseconds(second), Verdict::Allow),
         "slowdeny" => return after(milliseconds(second), deny("FORBIDDEN")),
         "login" if identity.is_none_or(|identity| identity.id.is_none()) => deny("UNAUTHENTICATED"),
-        "flip" if app.state.flag(&format!("deny:{}", &**topic)).is_some() => deny("FORBIDDEN"),
+        "flip" if own.state.flag(&format!("deny:{}", &**topic)).is_some() => deny("FORBIDDEN"),
         "kyc" if identity.and_then(Identity::role) != Some("verified") => deny("KYC_PENDING"),
         _ => Verdict::Allow,
     };

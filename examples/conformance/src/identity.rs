@@ -1,7 +1,9 @@
 //! Who a connection is, as the upgrade request says.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 
+use millstream_live::User;
 use millstream_server::UpgradeRequest;
 use serde::Serialize;
 
@@ -40,7 +42,26 @@ impl Identity {
         }
     }
 
+    pub(crate) fn org(&self) -> Option<&str> {
+        self.org.as_deref()
+    }
+
+    pub(crate) fn team(&self) -> Option<&str> {
+        self.team.as_deref()
+    }
+
     pub(crate) fn role(&self) -> Option<&str> {
         self.role.as_deref()
+    }
+}
+
+impl User for Identity {
+    fn id(&self) -> Option<Cow<'_, str>> {
+        self.id.as_deref().map(Cow::Borrowed)
+    }
+
+    /// The facts of anonymous connections are kept as well.
+    fn is_known(&self) -> bool {
+        self.id.is_some()
     }
 }

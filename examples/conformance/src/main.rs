@@ -1,19 +1,24 @@
 //! The application that every conforming server hosts, so that one suite can drive them all.
 
-mod calls;
+mod around;
 mod config;
 mod ctl;
 mod hooks;
 mod identity;
+mod rows;
+mod rpc;
+mod st;
 mod state;
+mod val;
 
 use std::error::Error;
 use std::net::SocketAddr;
 
 use clap::Parser;
-use millstream_server::Server;
+use millstream_server::{Server, with_live};
 
-use crate::hooks::App;
+use crate::hooks::Own;
+use crate::state::Shared;
 
 /// The conformance application.
 #[derive(Debug, Parser)]
@@ -33,9 +38,11 @@ async fn main() -> Result<(), Box<dyn Error>> {
         .with_writer(std::io::stderr)
         .with_env_filter(log_filter())
         .init();
-    let app = App::new(tokio::runtime::Handle::current());
+    let state = Shared::default();
+    let app = around::app(Shared::clone(&state)).build()?;
+    let hooks = with_live(app, Own::new(state));
     let config = config::config(arguments.listen, arguments.workers);
-    let server = Server::builder(app).config(config).bind().await?;
+    let server = Server::builder(hooks).config(config).bind().await?;
     server.announce()?;
     server.run().await?;
     Ok(())

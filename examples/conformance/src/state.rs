@@ -1,15 +1,21 @@
 //! What the process remembers. Never reset while it lives: scenarios use fresh names instead.
 
 use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
 
+use millstream_core::RawJson;
 use parking_lot::Mutex;
+use serde_json::Value;
 
 /// Names in each table; a new one beyond that is ignored.
 const NAMES_MAX: usize = 100_000;
 /// Lines of one log; the oldest go first.
 const LINES_MAX: usize = 10_000;
 
-/// Flags, counters, logs and rows. JSON values are kept as their text.
+/// The state, shared by calls and hooks.
+pub(crate) type Shared = Arc<State>;
+
+/// Flags, counters, logs and rows.
 #[derive(Debug, Default)]
 pub(crate) struct State {
     inner: Mutex<Inner>,
@@ -17,15 +23,15 @@ pub(crate) struct State {
 
 #[derive(Debug, Default)]
 struct Inner {
-    flags: HashMap<String, String>,
+    flags: HashMap<String, RawJson>,
     counters: HashMap<String, u64>,
     logs: HashMap<String, VecDeque<String>>,
-    rows: HashMap<(String, String), String>,
+    rows: HashMap<(String, String), RawJson>,
 }
 
 impl State {
-    /// Sets a flag to a JSON text, or unsets it.
-    pub(crate) fn set_flag(&self, name: &str, value: Option<String>) {
+    /// Sets a flag, or unsets it.
+    pub(crate) fn set_flag(&self, name: &str, value: Option<RawJson>) {
         let mut inner = self.inner.lock();
         match value {
             Some(value) => insert(&mut inner.flags, name.to_owned(), value),
@@ -33,8 +39,8 @@ impl State {
         }
     }
 
-    /// A flag's JSON text.
-    pub(crate) fn flag(&self, name: &str) -> Option<String> {
+    /// A flag's value.
+    pub(crate) fn flag(&self, name: &str) -> Option<RawJson> {
         self.inner.lock().flags.get(name).cloned()
     }
 
@@ -77,20 +83,31 @@ impl State {
         self.inner.lock().logs.remove(name);
     }
 
-    /// The rows of a kind and space as JSON text; an empty list, or null for kind `value`, at
-    /// first.
-    pub(crate) fn rows(&self, kind: &str, space: &str) -> String {
+    /// The rows of a kind and space; an empty list, or null for kind `value`, at first.
+    pub(crate) fn rows(&self, kind: &str, space: &str) -> RawJson {
         let inner = self.inner.lock();
-        let first = if kind == "value" { "null" } else { "[]" };
+        let first = match kind {
+            "value" => RawJson::NULL,
+            _ => RawJson::EMPTY_LIST,
+        };
         let key = (kind.to_owned(), space.to_owned());
-        inner
-            .rows
-            .get(&key)
-            .cloned()
-            .unwrap_or_else(|| first.to_owned())
+        inner.rows.get(&key).cloned().unwrap_or(first)
     }
 
-    pub(crate) fn set_rows(&self, kind: &str, space: &str, rows: String) {
+    /// Changes the rows of a kind and space. On an error they stay as they were.
+    pub(crate) fn change_rows(
+        &self,
+        kind: &str,
+        space: &str,
+        change: impl FnOnce(&mut Value),
+    ) -> Result<(), serde_json::Error> {
+        let mut rows: Value = serde_json::from_str(self.rows(kind, space).as_str())?;
+        change(&mut rows);
+        self.set_rows(kind, space, RawJson::from_serialize(&rows)?);
+        Ok(())
+    }
+
+    pub(crate) fn set_rows(&self, kind: &str, space: &str, rows: RawJson) {
         insert(
             &mut self.inner.lock().rows,
             (kind.to_owned(), space.to_owned()),

@@ -1,7 +1,10 @@
 //! JSON that passes through as bytes.
 
 mod text;
+#[cfg(feature = "serde")]
+mod typed;
 mod validate;
+mod write;
 
 use core::fmt;
 
@@ -10,6 +13,7 @@ use bytestring::ByteString;
 
 pub use self::text::{JsonStr, write_json_str};
 use self::validate::{DEPTH_LIMIT, skip_blanks, string_end, value_end};
+pub use self::write::{ListWriter, ObjectWriter};
 
 /// Deepest nesting of arrays and objects that is accepted unless another limit is given.
 pub const DEPTH_MAX: u32 = 64;
@@ -73,6 +77,9 @@ pub struct RawJson(ByteString);
 impl RawJson {
     /// The value `null`.
     pub const NULL: Self = Self(ByteString::from_static("null"));
+
+    /// The value `[]`.
+    pub const EMPTY_LIST: Self = Self(ByteString::from_static("[]"));
 
     /// Validates `bytes`, nested at most [`DEPTH_MAX`] deep.
     ///
@@ -155,6 +162,15 @@ impl fmt::Debug for RawJson {
 pub struct RawJsonRef<'a>(&'a str);
 
 impl<'a> RawJsonRef<'a> {
+    /// The value `""`.
+    pub const EMPTY_TEXT: RawJsonRef<'static> = RawJsonRef("\"\"");
+
+    /// The value `true`.
+    pub const TRUE: RawJsonRef<'static> = RawJsonRef("true");
+
+    /// The value `false`.
+    pub const FALSE: RawJsonRef<'static> = RawJsonRef("false");
+
     /// The value `null`.
     pub const NULL: RawJsonRef<'static> = RawJsonRef("null");
 

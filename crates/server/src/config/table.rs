@@ -258,8 +258,8 @@ knobs! {
     group "Topics" {
         open_topics: Option<Vec<String>> as Patterns = None, "MILLSTREAM_OPEN_TOPICS";
             purpose "Topics every client may subscribe to: exact names, prefixes such as \
-                `news:*`, or `*`. `auto`: `*` when bound to loopback and the application has no \
-                upgrade hook, none otherwise.";
+                `news:*`, or `*`. `auto`: `*` when bound to loopback and the application has \
+                neither an upgrade hook nor streams, none otherwise.";
             cost "One comparison per pattern and subscribe.";
             at_limit "Other topics are denied unless the application's hook allows them.";
             metric "`millstream_hub_denied_total`.";

@@ -108,6 +108,7 @@ async fn admit(
         remote_address: address,
         request_id,
         user,
+        session: [0; 16],
     };
     tokio::spawn(hand_over(
         Arc::clone(site),

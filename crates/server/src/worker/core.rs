@@ -52,8 +52,6 @@ pub(crate) struct Link {
     pub(crate) io: Io,
     pub(crate) decoder: Decoder,
     pub(crate) peer: Arc<Peer>,
-    /// The session id as sent in `welcome`.
-    pub(crate) session: [u8; 16],
     /// Seconds since the start of the process.
     pub(crate) heard_at: u32,
     /// The last time something was written that a browser's script can see.
@@ -213,11 +211,11 @@ impl Core {
         let Accepted {
             socket,
             early,
-            peer,
+            mut peer,
         } = accepted;
         let mut io = Io::new(socket);
-        let session = self.shared.fresh_session();
-        let text = uuid::Uuid::from_bytes(session).hyphenated();
+        peer.session = self.shared.fresh_session();
+        let text = uuid::Uuid::from_bytes(peer.session).hyphenated();
         let mut buffer = uuid::Uuid::encode_buffer();
         let text = text.encode_lower(&mut buffer);
         let welcome = (!self.shared.settings.raw).then_some(&*text);
@@ -242,7 +240,6 @@ impl Core {
             io,
             decoder: Decoder::new(Role::Server),
             peer: Arc::new(peer),
-            session,
             heard_at: second,
             spoken_at: second,
             pinged: false,

@@ -25,7 +25,9 @@ pub(crate) fn start(
     hooks: Arc<dyn Hooks>,
     raw: bool,
 ) -> io::Result<Arc<dyn Gateway>> {
-    let settings = settings::from_config(config, hooks.has_upgrade(), raw);
+    // Who decides about users or topics has to open them explicitly.
+    let decides = hooks.has_upgrade() || hooks.has_streams();
+    let settings = settings::from_config(config, decides, raw);
     Ok(pool::start(
         settings,
         hooks,

@@ -11,13 +11,13 @@ use millstream_hub::{
 use crate::config::Config;
 use crate::worker::pool::Settings;
 
-pub(crate) fn from_config(config: &Config, has_upgrade: bool, raw: bool) -> Settings {
+pub(crate) fn from_config(config: &Config, decides: bool, raw: bool) -> Settings {
     let cores = thread::available_parallelism().map_or(1, |cores| cores.get());
     let workers = match config.workers {
         0 => u16::try_from(cores).unwrap_or(u16::MAX),
         workers => u16::try_from(workers).unwrap_or(u16::MAX),
     };
-    let open_topics = config.open_patterns(has_upgrade);
+    let open_topics = config.open_patterns(decides);
     Settings {
         workers,
         hub: HubConfig {

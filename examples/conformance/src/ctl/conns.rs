@@ -3,90 +3,101 @@
 use std::time::Duration;
 
 use millstream_core::RawJson;
-use millstream_server::{Conn, Context, Handle, Peer};
-use serde::Deserialize;
-use serde_json::value::RawValue;
+use millstream_live::{LiveError, Module};
+use millstream_server::{Conn, Peer};
+use serde::{Deserialize, Serialize};
 use tokio::time::sleep;
 
-use super::{Args, Handled, Outcome, encode, json, now, owned_json};
-use crate::calls::Failure;
-use crate::hooks::App;
+use super::{Cx, Json, connection, data, server};
 use crate::identity::Identity;
+use crate::state::Shared;
 
 /// How long a call that ends its own connection waits, so that its reply may get out.
 const LAST_WORDS: Duration = Duration::from_millis(10);
 
-pub(super) fn run(app: &App, cx: &mut Context<'_>, name: &str, args: &Args) -> Handled {
-    run_inner(app, cx, name, args).transpose()
+pub(super) fn add(module: Module<Shared, Identity>) -> Module<Shared, Identity> {
+    asking(ending(subscribing(sending(module))))
 }
 
-fn run_inner(
-    app: &App,
-    cx: &mut Context<'_>,
-    name: &str,
-    args: &Args,
-) -> Result<Option<Outcome>, Failure> {
-    Ok(Some(match name {
-        "send" => {
-            cx.send(&args.text(0)?, &args.text(1)?, json(args.raw(2))?);
-            now(true)?
-        }
-        "sendTo" => send_to(cx, args)?,
-        "sendCoalesced" => send_coalesced(cx, args)?,
-        "subscribeMe" | "checkMe" => subscribe(cx.conn(), name == "checkMe", args.text(0)?),
-        "unsubscribeMe" => now(cx.unsubscribe(&args.text(0)?))?,
-        "holds" => now(cx.holds(&args.text(0)?))?,
-        "subscribers" => now(cx.handle().subscribers(&args.text(0)?))?,
-        "connections" => now(cx.handle().connections())?,
-        "closeMe" | "dropMe" => {
-            let how = if name == "dropMe" {
-                How::Drop
-            } else {
-                How::close(args, 0)?
-            };
-            let conn = cx.conn();
-            app.runtime.spawn(async move {
-                sleep(LAST_WORDS).await;
-                how.end(&conn);
-            });
-            now(true)?
-        }
-        "closeUser" | "dropUser" => {
-            let how = if name == "dropUser" {
-                How::Drop
-            } else {
-                How::close(args, 1)?
-            };
-            let (handle, user) = (cx.handle(), args.text(0)?);
-            Outcome::later(async move { encode(how.end_all(&handle, user).await) })
-        }
-        "request" => {
-            let question = Question::read(cx.conn(), args, 0)?;
-            Outcome::later(async move {
-                let answer = match question.ask().await {
-                    Ok(value) => format!(r#"{{"ok":true,"value":{value}}}"#),
-                    Err(error) => {
-                        let error = serde_json::Value::from(error);
-                        format!(r#"{{"ok":false,"error":{error}}}"#)
-                    }
-                };
-                Ok(Some(answer))
-            })
-        }
-        "requestLogged" => {
-            let (log, question) = (args.text(0)?, Question::read(cx.conn(), args, 1)?);
-            let state = app.state.clone();
-            app.runtime.spawn(async move {
-                let line = match question.ask().await {
-                    Ok(value) => format!("ok {value}"),
-                    Err(error) => format!("error {error}"),
-                };
-                state.log(&log, line);
-            });
-            now(true)?
-        }
-        _ => return Ok(None),
-    }))
+fn sending(module: Module<Shared, Identity>) -> Module<Shared, Identity> {
+    module
+        .call(
+            "send",
+            async |ctx: Cx, topic: String, event: String, json: Json| {
+                connection(&ctx)?.send(&topic, &event, data(json))?;
+                Ok(true)
+            },
+        )
+        .call("sendTo", send_to)
+        .call("sendCoalesced", async |ctx: Cx, list: Vec<Coalesced>| {
+            let (conn, count) = (connection(&ctx)?, list.len());
+            for one in list {
+                conn.send_coalesced(&one.key, &one.topic, &one.event, data(one.data))?;
+            }
+            Ok(count)
+        })
+}
+
+fn subscribing(module: Module<Shared, Identity>) -> Module<Shared, Identity> {
+    module
+        .call("subscribeMe", async |ctx: Cx, topic: String| {
+            Ok(connection(&ctx)?.subscribe(&topic).await.err())
+        })
+        .call("checkMe", async |ctx: Cx, topic: String| {
+            Ok(connection(&ctx)?.check_subscribe(&topic).await.err())
+        })
+        .call("unsubscribeMe", async |ctx: Cx, topic: String| {
+            Ok(connection(&ctx)?.unsubscribe(&topic).await)
+        })
+        .call("holds", async |ctx: Cx, topic: String| {
+            Ok(connection(&ctx)?.holds(&topic).await)
+        })
+        .call("subscribers", async |ctx: Cx, topic: String| {
+            Ok(server(&ctx)?.subscribers(&topic))
+        })
+        .call("connections", async |ctx: Cx| {
+            Ok(server(&ctx)?.connections())
+        })
+}
+
+fn ending(module: Module<Shared, Identity>) -> Module<Shared, Identity> {
+    module
+        .call(
+            "closeMe",
+            async |ctx: Cx, code: u16, reason: Option<String>| {
+                let conn = connection(&ctx)?;
+                soon(move || conn.close(code, &reason.unwrap_or_default()));
+                Ok(true)
+            },
+        )
+        .call("dropMe", async |ctx: Cx| {
+            let conn = connection(&ctx)?;
+            soon(move || conn.terminate());
+            Ok(true)
+        })
+        .call(
+            "closeUser",
+            async |ctx: Cx, user: String, code: u16, reason: Option<String>| {
+                let reason = reason.unwrap_or_default();
+                Ok(server(&ctx)?.close_where(is_of(user), code, &reason).await)
+            },
+        )
+        .call("dropUser", async |ctx: Cx, user: String| {
+            Ok(server(&ctx)?.terminate_where(is_of(user)).await)
+        })
+}
+
+fn asking(module: Module<Shared, Identity>) -> Module<Shared, Identity> {
+    module
+        .call("request", request)
+        .call("requestLogged", request_logged)
+}
+
+fn soon(end: impl FnOnce() + Send + 'static) {
+    tokio::spawn(async move {
+        sleep(LAST_WORDS).await;
+        end();
+    });
 }
 
 /// Accepts the connections of one user.
@@ -97,103 +108,78 @@ fn is_of(user: String) -> impl Fn(&Peer) -> bool + Send + Sync + 'static {
     }
 }
 
-fn send_to(cx: &Context<'_>, args: &Args) -> Result<Outcome, Failure> {
-    let (user, topic, event) = (args.text(0)?, args.text(1)?, args.text(2)?);
-    let (handle, data) = (cx.handle(), owned_json(args.raw(3))?);
-    Ok(Outcome::later(async move {
-        encode(handle.send_to(is_of(user), &topic, &event, data).await)
-    }))
+async fn send_to(
+    ctx: Cx,
+    user: String,
+    topic: String,
+    event: String,
+    json: Json,
+) -> Result<usize, LiveError> {
+    let sent = server(&ctx)?.send_to(is_of(user), &topic, &event, data(json));
+    Ok(sent.await)
 }
 
-fn send_coalesced(cx: &mut Context<'_>, args: &Args) -> Result<Outcome, Failure> {
-    #[derive(Deserialize)]
-    struct Entry {
-        key: String,
-        topic: String,
-        event: String,
-        data: Option<Box<RawValue>>,
-    }
-    let list: Vec<Entry> = args.parse(0)?;
-    for entry in &list {
-        let data = json(entry.data.as_ref().map_or("null", |data| data.get()))?;
-        cx.send_coalesced(&entry.key, &entry.topic, &entry.event, data);
-    }
-    now(list.len())
+#[derive(Deserialize)]
+struct Coalesced {
+    key: String,
+    topic: String,
+    event: String,
+    data: Json,
 }
 
-/// Null, or the reason why not.
-fn subscribe(conn: Conn, only_ask: bool, topic: String) -> Outcome {
-    Outcome::later(async move {
-        let result = if only_ask {
-            conn.check_subscribe(&topic).await
-        } else {
-            conn.subscribe(&topic).await
-        };
-        encode(result.err())
+/// What came of a request to the client.
+#[derive(Serialize)]
+struct Answer {
+    ok: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    value: Option<RawJson>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    error: Option<String>,
+}
+
+async fn request(
+    ctx: Cx,
+    event: String,
+    json: Json,
+    timeout_ms: Option<u64>,
+) -> Result<Answer, LiveError> {
+    let (value, error) = match ask(&connection(&ctx)?, &event, json, timeout_ms).await {
+        Ok(value) => (Some(value), None),
+        Err(error) => (None, Some(error)),
+    };
+    Ok(Answer {
+        ok: error.is_none(),
+        value,
+        error,
     })
 }
 
-/// How a connection ends.
-enum How {
-    Close { code: u16, reason: String },
-    Drop,
-}
-
-impl How {
-    /// Code and reason, from the argument at `at` on.
-    fn close(args: &Args, at: usize) -> Result<Self, Failure> {
-        let reason: Option<String> = args.parse(at + 1)?;
-        Ok(Self::Close {
-            code: args.parse(at)?,
-            reason: reason.unwrap_or_default(),
-        })
-    }
-
-    fn end(&self, conn: &Conn) {
-        match self {
-            Self::Close { code, reason } => conn.close(*code, reason),
-            Self::Drop => conn.terminate(),
-        }
-    }
-
-    /// Ends every connection of a user; how many there were.
-    async fn end_all(&self, handle: &Handle, user: String) -> usize {
-        match self {
-            Self::Close { code, reason } => handle.close_where(is_of(user), *code, reason).await,
-            Self::Drop => handle.terminate_where(is_of(user)).await,
-        }
-    }
-}
-
-/// A request to the client.
-struct Question {
-    conn: Conn,
+async fn request_logged(
+    ctx: Cx,
+    log: String,
     event: String,
-    data: RawJson,
-    timeout: Option<Duration>,
+    json: Json,
+    timeout_ms: Option<u64>,
+) -> Result<bool, LiveError> {
+    let conn = connection(&ctx)?;
+    tokio::spawn(async move {
+        let line = match ask(&conn, &event, json, timeout_ms).await {
+            Ok(value) => format!("ok {}", value.as_str()),
+            Err(error) => format!("error {error}"),
+        };
+        ctx.state().log(&log, line);
+    });
+    Ok(true)
 }
 
-impl Question {
-    /// Event, data and time limit, from the argument at `at` on.
-    fn read(conn: Conn, args: &Args, at: usize) -> Result<Self, Failure> {
-        let limit: Option<u64> = args.parse(at + 2)?;
-        Ok(Self {
-            conn,
-            event: args.text(at)?,
-            data: owned_json(args.raw(at + 1))?,
-            // Zero means the default, as does nothing.
-            timeout: limit.filter(|&ms| ms > 0).map(Duration::from_millis),
-        })
-    }
-
-    /// The answer as JSON text, or the error's text.
-    async fn ask(self) -> Result<String, String> {
-        let answer = self
-            .conn
-            .request(&self.event, self.data, self.timeout)
-            .await;
-        answer
-            .map(|value| value.as_str().to_owned())
-            .map_err(|error| error.to_string())
-    }
+/// The answer, or the error's text. No time or none at all means the default.
+async fn ask(
+    conn: &Conn,
+    event: &str,
+    json: Json,
+    timeout_ms: Option<u64>,
+) -> Result<RawJson, String> {
+    let timeout = timeout_ms.filter(|ms| *ms > 0).map(Duration::from_millis);
+    let answer = conn.request(event, data(json), timeout).await;
+    answer.map_err(|error| error.to_string())
 }

@@ -1,43 +1,49 @@
 //! Flags, counters, logs and rows.
 
-use super::{Args, Handled, Outcome, now};
-use crate::calls::Failure;
-use crate::hooks::App;
+use millstream_core::RawJson;
+use millstream_live::{LiveError, Module};
 
-pub(super) fn run(app: &App, name: &str, args: &Args) -> Handled {
-    let state = &app.state;
-    let handled = || -> Result<Option<Outcome>, Failure> {
-        Ok(Some(match name {
-            "setFlag" => {
-                let value = Some(args.raw(1)).filter(|value| *value != "null");
-                state.set_flag(&args.text(0)?, value.map(str::to_owned));
-                now(true)?
-            }
-            "getFlag" => raw(state
-                .flag(&args.text(0)?)
-                .unwrap_or_else(|| "null".to_owned())),
-            "counter" => now(state.counter(&args.text(0)?))?,
-            "bump" => now(state.bump(&args.text(0)?))?,
-            "readLog" => now(state.read_log(&args.text(0)?))?,
-            "addLog" => {
-                state.log(&args.text(0)?, args.text(1)?);
-                now(true)?
-            }
-            "clearLog" => {
-                state.clear_log(&args.text(0)?);
-                now(true)?
-            }
-            "truth" => raw(state.rows(&args.text(0)?, &args.text(1)?)),
-            "seed" => {
-                state.set_rows(&args.text(0)?, &args.text(1)?, args.raw(2).to_owned());
-                now(true)?
-            }
-            _ => return Ok(None),
-        }))
-    };
-    handled().transpose()
+use super::{Cx, Json, data};
+use crate::identity::Identity;
+use crate::state::Shared;
+
+pub(super) fn add(module: Module<Shared, Identity>) -> Module<Shared, Identity> {
+    module
+        .call("setFlag", async |ctx: Cx, name: String, value: Json| {
+            let value = value.filter(|value| !value.get().is_null());
+            ctx.state().set_flag(&name, value);
+            Ok(true)
+        })
+        .call("getFlag", async |ctx: Cx, name: String| {
+            Ok(data(ctx.state().flag(&name)))
+        })
+        .call("counter", async |ctx: Cx, name: String| {
+            Ok(ctx.state().counter(&name))
+        })
+        .call("bump", bump)
+        .call("readLog", async |ctx: Cx, name: String| {
+            Ok(ctx.state().read_log(&name))
+        })
+        .call("addLog", async |ctx: Cx, name: String, line: String| {
+            ctx.state().log(&name, line);
+            Ok(true)
+        })
+        .call("clearLog", async |ctx: Cx, name: String| {
+            ctx.state().clear_log(&name);
+            Ok(true)
+        })
+        .call("truth", async |ctx: Cx, kind: String, space: String| {
+            Ok(ctx.state().rows(&kind, &space))
+        })
+        .call("seed", seed)
 }
 
-fn raw(json: String) -> Outcome {
-    Outcome::Now(Ok(Some(json)))
+/// Adds one to a counter; the new number.
+pub(crate) async fn bump(ctx: Cx, name: String) -> Result<u64, LiveError> {
+    Ok(ctx.state().bump(&name))
+}
+
+async fn seed(ctx: Cx, kind: String, space: String, rows: RawJson) -> Result<bool, LiveError> {
+    ctx.state().set_rows(&kind, &space, rows);
+    Ok(true)
 }

@@ -1,12 +1,13 @@
 //! Publishing in every form. All of these take effect before the reply is written.
 
-use millstream_core::RawJsonRef;
-use millstream_server::{BatchMember, Context, PublishError, PublishOptions};
+use millstream_core::{RawJson, RawJsonRef};
+use millstream_live::{LiveError, Module, code};
+use millstream_server::{BatchMember, PublishError, PublishOptions};
 use serde::Deserialize;
-use serde_json::value::RawValue;
 
-use super::{Args, Handled, Outcome, json, now};
-use crate::calls::Failure;
+use super::{Cx, Json, bounded, connection, data, server};
+use crate::identity::Identity;
+use crate::state::Shared;
 
 const NUMBERED: PublishOptions = PublishOptions {
     numbered: true,
@@ -17,123 +18,97 @@ const VOLATILE: PublishOptions = PublishOptions {
     volatile: true,
 };
 
-pub(super) fn run(cx: &mut Context<'_>, name: &str, args: &Args) -> Handled {
-    let ordinary = application(cx, name, args).transpose();
-    ordinary.or_else(|| platform(cx, name, args).transpose())
+pub(super) fn add(module: Module<Shared, Identity>) -> Module<Shared, Identity> {
+    platform(application(module))
 }
 
 /// Publishes as an application may: not on system topics.
-fn application(cx: &mut Context<'_>, name: &str, args: &Args) -> Result<Option<Outcome>, Failure> {
-    Ok(Some(match name {
-        "publish" | "publishVolatile" => {
-            let topic = ordinary(args.text(0)?)?;
-            let options = if name == "publish" {
-                NUMBERED
-            } else {
-                VOLATILE
-            };
-            publish(cx, &topic, &args.text(1)?, args.raw(2), options)?;
-            now(true)?
-        }
-        "publishMany" => {
-            let (topic, event) = (ordinary(args.text(0)?)?, args.text(1)?);
-            let list: Vec<Box<RawValue>> = args.parse(2)?;
-            for data in &list {
-                publish(cx, &topic, &event, data.get(), NUMBERED)?;
-            }
-            now(list.len())?
-        }
-        "publishPairs" => {
-            let topic = ordinary(args.text(0)?)?;
-            let list: Vec<(String, Box<RawValue>)> = args.parse(1)?;
-            for (event, data) in &list {
-                publish(cx, &topic, event, data.get(), NUMBERED)?;
-            }
-            now(list.len())?
-        }
-        _ => return Ok(None),
-    }))
+fn application(module: Module<Shared, Identity>) -> Module<Shared, Identity> {
+    module
+        .call(
+            "publish",
+            async |ctx: Cx, topic: String, event: String, json: Json| {
+                ctx.publish_raw(&topic, &event, data(json).get(), NUMBERED)?;
+                Ok(true)
+            },
+        )
+        .call(
+            "publishVolatile",
+            async |ctx: Cx, topic: String, event: String, json: Json| {
+                ctx.publish_raw(&topic, &event, data(json).get(), VOLATILE)?;
+                Ok(true)
+            },
+        )
+        .call("publishMany", many)
+        .call("publishPairs", pairs)
+}
+
+async fn many(
+    ctx: Cx,
+    topic: String,
+    event: String,
+    list: Vec<RawJson>,
+) -> Result<usize, LiveError> {
+    for data in &list {
+        ctx.publish_raw(&topic, &event, data.get(), NUMBERED)?;
+    }
+    Ok(list.len())
+}
+
+async fn pairs(ctx: Cx, topic: String, list: Vec<(String, RawJson)>) -> Result<usize, LiveError> {
+    for (event, data) in &list {
+        ctx.publish_raw(&topic, event, data.get(), NUMBERED)?;
+    }
+    Ok(list.len())
 }
 
 /// The transport's own verbs, for which every topic is equal.
-fn platform(cx: &mut Context<'_>, name: &str, args: &Args) -> Result<Option<Outcome>, Failure> {
-    Ok(Some(match name {
-        "publishRaw" => {
-            let options: Option<Options> = args.parse(3)?;
-            let options = options.unwrap_or_default().into();
-            now(publish(
-                cx,
-                &args.text(0)?,
-                &args.text(1)?,
-                args.raw(2),
-                options,
-            )?)?
-        }
-        "publishLoop" => {
-            let list: Vec<Member> = args.parse(0)?;
-            let delivered: Vec<bool> = list
-                .iter()
-                .map(|member| publish(cx, &member.topic, &member.event, member.data(), NUMBERED))
-                .collect::<Result<_, _>>()?;
-            now(delivered)?
-        }
-        "publishBatched" => {
-            batched(cx, &args.parse::<Vec<Member>>(0)?)?;
-            now(())?
-        }
-        "batch" => {
-            batched(cx, &args.parse::<Vec<Member>>(0)?)?;
-            now(true)?
-        }
-        "helpers" => {
-            helpers(cx, &args.text(0)?)?;
-            now(true)?
-        }
-        "mixed" => {
-            let topic = args.text(0)?;
-            publish(cx, &topic, "one", "1", NUMBERED)?;
-            cx.send(&topic, "two", json("2")?);
-            publish(cx, &topic, "three", "3", NUMBERED)?;
-            now(true)?
-        }
-        "health" => {
-            publish(
-                cx,
-                "__realtime",
-                &args.text(0)?,
-                r#"{"topic":"health"}"#,
-                NUMBERED,
-            )?;
-            now(true)?
-        }
-        "flood" => {
-            let (topic, times) = (args.text(0)?, args.count(1)?);
-            let pad = "x".repeat(args.count(2)?);
-            for at in 0..times {
-                let data = format!(r#"{{"i":{at},"pad":"{pad}"}}"#);
-                publish(cx, &topic, "flood", &data, NUMBERED)?;
-            }
-            now(times)?
-        }
-        _ => return Ok(None),
-    }))
+fn platform(module: Module<Shared, Identity>) -> Module<Shared, Identity> {
+    module
+        .call("publishRaw", publish_raw)
+        .call("publishLoop", publish_loop)
+        .call("publishBatched", async |ctx: Cx, list: Vec<Member>| {
+            batched(&ctx, &list)?;
+            Ok(None::<bool>)
+        })
+        .call("batch", async |ctx: Cx, list: Vec<Member>| {
+            batched(&ctx, &list)?;
+            Ok(true)
+        })
+        .call("helpers", helpers)
+        .call("mixed", mixed)
+        .call("health", async |ctx: Cx, event: String| {
+            publish(&ctx, "__realtime", &event, r#"{"topic":"health"}"#).await?;
+            Ok(true)
+        })
+        .call("flood", flood)
 }
 
-/// Whether anybody was subscribed.
-fn publish(
-    cx: &mut Context<'_>,
-    topic: &str,
-    event: &str,
-    data: &str,
-    options: PublishOptions,
-) -> Result<bool, Failure> {
-    let published = cx
-        .publish(topic, event, json(data)?, options)
-        .map_err(|e| refused(&e))?;
-    Ok(published.delivered)
+async fn publish_raw(
+    ctx: Cx,
+    topic: String,
+    event: String,
+    json: Json,
+    options: Option<Options>,
+) -> Result<bool, LiveError> {
+    let options = PublishOptions {
+        numbered: options.unwrap_or_default().seq != Some(false),
+        volatile: false,
+    };
+    let published = server(&ctx)?.publish(&topic, &event, data(json).get(), options);
+    Ok(published.map_err(|error| refused(&error))?.delivered)
 }
 
-fn helpers(cx: &mut Context<'_>, topic: &str) -> Result<(), Failure> {
+async fn publish_loop(ctx: Cx, list: Vec<Member>) -> Result<Vec<bool>, LiveError> {
+    let mut delivered = Vec::with_capacity(list.len());
+    for member in &list {
+        let text = member.data().as_str();
+        delivered.push(publish(&ctx, &member.topic, &member.event, text).await?);
+    }
+    Ok(delivered)
+}
+
+async fn helpers(ctx: Cx, topic: String) -> Result<bool, LiveError> {
     for (event, data) in [
         ("created", r#"{"id":1}"#),
         ("updated", r#"{"id":1}"#),
@@ -143,19 +118,45 @@ fn helpers(cx: &mut Context<'_>, topic: &str) -> Result<(), Failure> {
         ("decrement", "3"),
         ("custom", r#""x""#),
     ] {
-        publish(cx, topic, event, data, NUMBERED)?;
+        publish(&ctx, &topic, event, data).await?;
     }
-    Ok(())
+    Ok(true)
 }
 
-fn batched(cx: &mut Context<'_>, list: &[Member]) -> Result<(), Failure> {
-    let members: Vec<BatchMember<'_>> = list
-        .iter()
-        .map(Member::borrowed)
-        .collect::<Result<_, _>>()?;
-    cx.publish_batched(&members)
-        .map_err(|error| refused(&error))?;
-    Ok(())
+async fn mixed(ctx: Cx, topic: String) -> Result<bool, LiveError> {
+    publish(&ctx, &topic, "one", "1").await?;
+    let two = RawJson::from_serialize(&2)?;
+    connection(&ctx)?.send(&topic, "two", two)?;
+    publish(&ctx, &topic, "three", "3").await?;
+    Ok(true)
+}
+
+async fn flood(ctx: Cx, topic: String, times: usize, size: usize) -> Result<usize, LiveError> {
+    let pad = "x".repeat(bounded(size));
+    let times = bounded(times);
+    for at in 0..times {
+        let data = format!(r#"{{"i":{at},"pad":"{pad}"}}"#);
+        publish(&ctx, &topic, "flood", &data).await?;
+    }
+    Ok(times)
+}
+
+/// Whether anybody was subscribed. Waits while the workers are too far behind to take more.
+async fn publish(ctx: &Cx, topic: &str, event: &str, data: &str) -> Result<bool, LiveError> {
+    let data = RawJsonRef::parse_str(data)?;
+    loop {
+        match server(ctx)?.publish(topic, event, data, NUMBERED) {
+            Ok(published) => return Ok(published.delivered),
+            Err(PublishError::Busy) => tokio::task::yield_now().await,
+            Err(error) => return Err(refused(&error)),
+        }
+    }
+}
+
+fn batched(ctx: &Cx, list: &[Member]) -> Result<(), LiveError> {
+    let members: Vec<BatchMember<'_>> = list.iter().map(Member::borrowed).collect();
+    let queued = ctx.platform().publish_batched(&members);
+    queued.map(drop).map_err(|error| refused(&error))
 }
 
 #[derive(Deserialize)]
@@ -163,28 +164,27 @@ fn batched(cx: &mut Context<'_>, list: &[Member]) -> Result<(), Failure> {
 struct Member {
     topic: String,
     event: String,
-    data: Option<Box<RawValue>>,
+    data: Json,
     coalesce_key: Option<String>,
     options: Option<Options>,
 }
 
 impl Member {
-    fn data(&self) -> &str {
-        self.data.as_ref().map_or("null", |data| data.get())
+    fn data(&self) -> RawJsonRef<'_> {
+        self.data.as_ref().map_or(RawJsonRef::NULL, RawJson::get)
     }
 
-    fn borrowed(&self) -> Result<BatchMember<'_>, Failure> {
-        let data: RawJsonRef<'_> = json(self.data())?;
-        Ok(BatchMember {
+    fn borrowed(&self) -> BatchMember<'_> {
+        BatchMember {
             topic: &self.topic,
             event: &self.event,
-            data,
+            data: self.data(),
             coalesce_key: self.coalesce_key.as_deref(),
             numbered: self
                 .options
                 .as_ref()
                 .is_none_or(|options| options.seq != Some(false)),
-        })
+        }
     }
 }
 
@@ -194,23 +194,6 @@ struct Options {
     seq: Option<bool>,
 }
 
-impl From<Options> for PublishOptions {
-    fn from(options: Options) -> Self {
-        Self {
-            numbered: options.seq != Some(false),
-            volatile: false,
-        }
-    }
-}
-
-/// An application may not publish on system topics; the platform verbs may.
-fn ordinary(topic: String) -> Result<String, Failure> {
-    if topic.starts_with("__") {
-        return Err(Failure::new("INVALID_TOPIC", "system topics are reserved"));
-    }
-    Ok(topic)
-}
-
-fn refused(error: &PublishError) -> Failure {
-    Failure::new("INVALID_REQUEST", error.to_string())
+fn refused(error: &PublishError) -> LiveError {
+    LiveError::new(code::INVALID_REQUEST, error.to_string())
 }

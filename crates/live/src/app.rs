@@ -1,0 +1,340 @@
+//! The application: all modules under their paths, checked before the first request.
+
+use core::fmt;
+use core::future::Future;
+use std::sync::Arc;
+
+use hashbrown::{HashMap, HashSet};
+use millstream_core::is_system_topic;
+use millstream_wire::is_call_path;
+
+use crate::args::Args;
+use crate::ctx::Ctx;
+use crate::error::LiveError;
+use crate::handler::BoxFuture;
+use crate::layer::{Layer, Next, Outcome};
+use crate::module::{Check, Kind, Module};
+use crate::rules::Rules;
+use crate::user::User;
+
+/// Everything clients can reach, and what runs around it.
+///
+/// ```
+/// use millstream_live::{App, Ctx, LiveError, Module};
+///
+/// struct State { greeting: &'static str }
+///
+/// async fn hello(ctx: Ctx<State, String>, name: String) -> Result<String, LiveError> {
+///     Ok(format!("{}, {name}", ctx.state().greeting))
+/// }
+///
+/// let app = App::new(State { greeting: "hello" })
+///     .module(Module::new("demo").call("hello", hello))
+///     .build()?;
+/// assert_eq!(app.paths().collect::<Vec<_>>(), ["demo/hello"]);
+/// # Ok::<(), millstream_live::RegistrationErrors>(())
+/// ```
+pub struct App<S, U> {
+    pub(crate) state: Arc<S>,
+    pub(crate) entries: HashMap<Arc<str>, Entry<S, U>>,
+    pub(crate) rules: Rules<S, U>,
+    pub(crate) layers: Arc<[Layer<S, U>]>,
+    pub(crate) before_execute: Option<BeforeExecute<S, U>>,
+    pub(crate) on_error: Option<OnError<S, U>>,
+    pub(crate) limits: Limits,
+}
+
+/// Limits of the call pipeline.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Limits {
+    /// Calls in one batch. More are refused one by one. Default 50.
+    pub batch_calls_max: usize,
+    /// Subscriptions one connection may hold through streams, repeated ones included. Others are
+    /// refused with `RATE_LIMITED`. Default 10,000.
+    pub subscriptions_max: usize,
+    /// Entries of a batch that holds nothing but stream subscriptions. Default 1,000.
+    pub batch_streams_max: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            batch_calls_max: 50,
+            batch_streams_max: 1_000,
+            subscriptions_max: 10_000,
+        }
+    }
+}
+
+pub(crate) struct Entry<S, U> {
+    pub(crate) path: Arc<str>,
+    pub(crate) guard: Arc<[Check<S, U>]>,
+    pub(crate) kind: Arc<Kind<S, U>>,
+}
+
+type BeforeExecute<S, U> =
+    Arc<dyn Fn(Ctx<S, U>, Args) -> BoxFuture<Result<(), LiveError>> + Send + Sync>;
+type OnError<S, U> = Arc<dyn Fn(&Ctx<S, U>, &LiveError) + Send + Sync>;
+
+impl<S, U> fmt::Debug for App<S, U> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("App")
+            .field("entries", &self.entries.len())
+            .field("layers", &self.layers.len())
+            .finish_non_exhaustive()
+    }
+}
+
+impl<S: Send + Sync + 'static, U: User> App<S, U> {
+    /// Begins an application around its state.
+    #[allow(
+        clippy::new_ret_no_self,
+        reason = "an application exists once its parts were checked"
+    )]
+    pub fn new(state: S) -> Builder<S, U> {
+        Builder {
+            state: Arc::new(state),
+            modules: Vec::new(),
+            layers: Vec::new(),
+            before_execute: None,
+            on_error: None,
+            limits: Limits::default(),
+        }
+    }
+}
+
+impl<S, U> App<S, U> {
+    /// All paths, sorted.
+    pub fn paths(&self) -> impl Iterator<Item = &str> {
+        let mut paths: Vec<&str> = self.entries.keys().map(|path| &**path).collect();
+        paths.sort_unstable();
+        paths.into_iter()
+    }
+
+    /// Whether any path is a stream.
+    #[must_use]
+    pub fn has_streams(&self) -> bool {
+        let mut kinds = self.entries.values().map(|entry| &*entry.kind);
+        kinds.any(|kind| matches!(kind, Kind::Stream(_)))
+    }
+
+    /// The application's state.
+    #[must_use]
+    pub fn state(&self) -> &Arc<S> {
+        &self.state
+    }
+}
+
+/// An application under construction.
+pub struct Builder<S, U> {
+    state: Arc<S>,
+    modules: Vec<Module<S, U>>,
+    layers: Vec<Layer<S, U>>,
+    before_execute: Option<BeforeExecute<S, U>>,
+    on_error: Option<OnError<S, U>>,
+    limits: Limits,
+}
+
+impl<S, U> fmt::Debug for Builder<S, U> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Builder")
+            .field("modules", &self.modules)
+            .finish_non_exhaustive()
+    }
+}
+
+impl<S: Send + Sync + 'static, U: User> Builder<S, U> {
+    /// Adds a module.
+    #[must_use]
+    pub fn module(mut self, module: Module<S, U>) -> Self {
+        self.modules.push(module);
+        self
+    }
+
+    /// Adds a layer around everything clients can reach; the first is the outermost.
+    ///
+    /// ```
+    /// use millstream_live::App;
+    ///
+    /// let app = App::<(), ()>::new(()).layer(|ctx, next| async move {
+    ///     let outcome = next.run(ctx).await;
+    ///     // Runs after the rest, also when that has failed.
+    ///     outcome
+    /// });
+    /// # let _ = app;
+    /// ```
+    #[must_use]
+    pub fn layer<Fut>(
+        mut self,
+        layer: impl Fn(Ctx<S, U>, Next<S, U>) -> Fut + Send + Sync + 'static,
+    ) -> Self
+    where
+        Fut: Future<Output = Result<Outcome, LiveError>> + Send + 'static,
+    {
+        self.layers
+            .push(Arc::new(move |ctx, next| Box::pin(layer(ctx, next))));
+        self
+    }
+
+    /// Runs after the guard and before the function. An error aborts the call.
+    #[must_use]
+    pub fn before_execute<Fut>(
+        mut self,
+        hook: impl Fn(Ctx<S, U>, Args) -> Fut + Send + Sync + 'static,
+    ) -> Self
+    where
+        Fut: Future<Output = Result<(), LiveError>> + Send + 'static,
+    {
+        self.before_execute = Some(Arc::new(move |ctx, args| Box::pin(hook(ctx, args))));
+        self
+    }
+
+    /// Is told of every unexpected error of a call; see [`LiveError::is_typed`].
+    #[must_use]
+    pub fn on_error(
+        mut self,
+        hook: impl Fn(&Ctx<S, U>, &LiveError) + Send + Sync + 'static,
+    ) -> Self {
+        self.on_error = Some(Arc::new(hook));
+        self
+    }
+
+    /// Replaces the limits.
+    #[must_use]
+    pub fn limits(mut self, limits: Limits) -> Self {
+        self.limits = limits;
+        self
+    }
+
+    /// Checks everything.
+    ///
+    /// # Errors
+    /// All that is wrong, not only the first.
+    pub fn build(self) -> Result<App<S, U>, RegistrationErrors> {
+        let mut entries = HashMap::new();
+        let mut rules = Rules::new();
+        let mut problems = Vec::new();
+        let mut topics = HashSet::new();
+        for module in self.modules {
+            let guard: Arc<[Check<S, U>]> = module.guard.into();
+            for (name, kind) in module.entries {
+                let path: Arc<str> = format!("{}/{name}", module.path).into();
+                let problem = if !is_call_path(&path) {
+                    Some(Problem::Path)
+                } else if entries.contains_key(&path) {
+                    Some(Problem::Twice)
+                } else {
+                    check(&kind, &mut topics)
+                };
+                if let Some(problem) = problem {
+                    problems.push(RegistrationError { path, problem });
+                    continue;
+                }
+                let kind = Arc::new(kind);
+                rules.add(&kind);
+                let entry = Entry {
+                    path: Arc::clone(&path),
+                    guard: Arc::clone(&guard),
+                    kind,
+                };
+                entries.insert(path, entry);
+            }
+        }
+        if !problems.is_empty() {
+            return Err(RegistrationErrors(problems));
+        }
+        Ok(App {
+            state: self.state,
+            entries,
+            rules,
+            layers: self.layers.into(),
+            before_execute: self.before_execute,
+            on_error: self.on_error,
+            limits: self.limits,
+        })
+    }
+}
+
+/// What is wrong with an entry itself.
+fn check<S, U>(kind: &Kind<S, U>, topics: &mut HashSet<String>) -> Option<Problem> {
+    let Kind::Stream(stream) = kind else {
+        return None;
+    };
+    if let Some(topic) = &stream.fixed {
+        if is_system_topic(topic) {
+            return Some(Problem::ReservedTopic);
+        }
+        if !topics.insert(topic.clone()) {
+            return Some(Problem::TopicTwice(topic.clone()));
+        }
+    }
+    if stream.shapes_events() && stream.fixed.is_none() && stream.topics.is_none() {
+        return Some(Problem::NoTopics);
+    }
+    if stream.max == Some(0) {
+        return Some(Problem::Max);
+    }
+    let schema = stream.schema.as_ref()?;
+    let first = *schema.steps.keys().next()?;
+    let hole = (first..schema.version).find(|step| !schema.steps.contains_key(step));
+    hole.map(Problem::NoStep)
+}
+
+/// One thing that is wrong with an application.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("[millstream] {path}: {problem}")]
+#[non_exhaustive]
+pub struct RegistrationError {
+    /// The path it is about.
+    pub path: Arc<str>,
+    /// What it is.
+    pub problem: Problem,
+}
+
+/// What can be wrong with a registration.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum Problem {
+    /// The path is not made of two or more segments of letters, digits, `_` and `-`.
+    #[error(
+        "a path has at least two segments, joined by '/', of ASCII letters, digits, '_' and '-'"
+    )]
+    Path,
+    /// `max` is zero, which clients read as no limit.
+    #[error("max is at least 1; leave it out for no limit")]
+    Max,
+    /// The chain of migrations has a hole.
+    #[error("there is no migration from version {0} to the next")]
+    NoStep(u32),
+    /// The stream declares something about its events, but not on which topics they are.
+    #[error("transform and volatile need the pattern of the stream's topics: add .topics(..)")]
+    NoTopics,
+    /// A fixed topic begins with `__`.
+    #[error("topics that begin with __ are reserved")]
+    ReservedTopic,
+    /// Two streams have the same fixed topic.
+    #[error("another stream has the topic {0:?}")]
+    TopicTwice(String),
+    /// Two registrations have the same path.
+    #[error("the path is registered twice")]
+    Twice,
+}
+
+/// Everything that is wrong with an application.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RegistrationErrors(pub Vec<RegistrationError>);
+
+impl fmt::Display for RegistrationErrors {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (nth, error) in self.0.iter().enumerate() {
+            if nth > 0 {
+                f.write_str("\n")?;
+            }
+            error.fmt(f)?;
+        }
+        Ok(())
+    }
+}
+
+impl core::error::Error for RegistrationErrors {}

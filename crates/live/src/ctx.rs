@@ -1,0 +1,283 @@
+//! What a handler can see and do.
+
+use core::any::{Any, TypeId};
+use core::fmt;
+use core::sync::atomic::{AtomicU64, Ordering};
+use std::sync::Arc;
+
+use hashbrown::HashMap;
+use millstream_core::{ConnId, RawJson, RawJsonRef, is_system_topic};
+use millstream_hub::{PublishOptions, Published};
+use parking_lot::Mutex;
+use serde::Serialize;
+
+use crate::app::App;
+use crate::error::{LiveError, code};
+use crate::platform::{Caller, Client, Platform};
+use crate::user::User;
+
+/// The context of one call: the application's state, who is calling, and the verbs.
+///
+/// `S` is the application's state, `U` the identity that the upgrade hook produced. Cheap to
+/// clone, and usable from any thread and for as long as the handler likes; what it does after the
+/// connection has closed reaches nobody there.
+pub struct Ctx<S, U>(Arc<Inner<S, U>>);
+
+struct Inner<S, U> {
+    shared: Shared<S, U>,
+    caller: Caller<U>,
+    path: Arc<str>,
+    cursor: Option<RawJson>,
+    values: Mutex<HashMap<TypeId, Box<dyn Any + Send + Sync>>>,
+    /// The subscription this call has made, until its outcome is known.
+    grant: Mutex<Option<Grant>>,
+}
+
+/// What all contexts of an application share.
+pub(crate) struct Shared<S, U> {
+    pub(crate) app: Arc<App<S, U>>,
+    pub(crate) platform: Arc<dyn Platform>,
+}
+
+impl<S, U> Clone for Shared<S, U> {
+    fn clone(&self) -> Self {
+        Self {
+            app: Arc::clone(&self.app),
+            platform: Arc::clone(&self.platform),
+        }
+    }
+}
+
+/// A subscription that may have to be taken back.
+#[derive(Debug, Clone)]
+pub(crate) struct Grant {
+    pub(crate) id: u64,
+    pub(crate) topic: Arc<str>,
+}
+
+static GRANTS: AtomicU64 = AtomicU64::new(1);
+
+impl<S, U> Clone for Ctx<S, U> {
+    fn clone(&self) -> Self {
+        Self(Arc::clone(&self.0))
+    }
+}
+
+impl<S, U: User> fmt::Debug for Ctx<S, U> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Ctx")
+            .field("path", &self.0.path)
+            .field("caller", &self.0.caller)
+            .finish_non_exhaustive()
+    }
+}
+
+impl<S, U: User> Ctx<S, U> {
+    pub(crate) fn new(
+        shared: Shared<S, U>,
+        caller: Caller<U>,
+        path: Arc<str>,
+        cursor: Option<RawJson>,
+    ) -> Self {
+        Self(Arc::new(Inner {
+            shared,
+            caller,
+            path,
+            cursor,
+            values: Mutex::default(),
+            grant: Mutex::default(),
+        }))
+    }
+
+    /// Notes that the call has subscribed its connection; gives the subscription's id.
+    pub(crate) fn grant(&self, topic: &Arc<str>) -> u64 {
+        let id = GRANTS.fetch_add(1, Ordering::Relaxed);
+        let topic = Arc::clone(topic);
+        *self.0.grant.lock() = Some(Grant { id, topic });
+        id
+    }
+
+    /// The subscription that the call has made.
+    pub(crate) fn take_grant(&self) -> Option<Grant> {
+        self.0.grant.lock().take()
+    }
+
+    /// Tells the application of an error that the client does not hear of.
+    pub(crate) fn report(&self, error: &LiveError) {
+        if let Some(hook) = &self.0.shared.app.on_error {
+            hook(self, error);
+        }
+    }
+
+    /// The application's state.
+    #[must_use]
+    pub fn state(&self) -> &S {
+        &self.0.shared.app.state
+    }
+
+    /// Who is calling, if that is known.
+    #[must_use]
+    pub fn user(&self) -> Option<&U> {
+        self.attached().filter(|user| user.is_known())
+    }
+
+    /// What the upgrade hook attached, whether or not it is a known user.
+    #[must_use]
+    pub fn attached(&self) -> Option<&U> {
+        self.0.caller.client.user()
+    }
+
+    /// The connection's facts as the host keeps them.
+    #[must_use]
+    pub fn client(&self) -> &Arc<dyn Client<U>> {
+        &self.0.caller.client
+    }
+
+    /// Who is calling.
+    ///
+    /// # Errors
+    /// `UNAUTHENTICATED` when that is not known.
+    pub fn require_user(&self) -> Result<&U, LiveError> {
+        self.user()
+            .ok_or_else(|| LiveError::new(code::UNAUTHENTICATED, "Authentication required"))
+    }
+
+    /// The refusal that fits the caller: `FORBIDDEN` for somebody known, else `UNAUTHENTICATED`.
+    #[must_use]
+    pub fn denied(&self) -> LiveError {
+        match self.user() {
+            Some(_) => LiveError::new(code::FORBIDDEN, "Access denied"),
+            None => LiveError::new(code::UNAUTHENTICATED, "Authentication required"),
+        }
+    }
+
+    /// The connection the call came from.
+    #[must_use]
+    pub fn conn(&self) -> Option<ConnId> {
+        self.0.caller.conn
+    }
+
+    /// The address of the client.
+    #[must_use]
+    pub fn remote_address(&self) -> String {
+        self.0.caller.client.remote_address()
+    }
+
+    /// The id of the upgrade request, for logs.
+    #[must_use]
+    pub fn request_id(&self) -> String {
+        self.0.caller.client.request_id()
+    }
+
+    /// The path that was called.
+    #[must_use]
+    pub fn path(&self) -> &str {
+        &self.0.path
+    }
+
+    /// The cursor of a page request.
+    #[must_use]
+    pub fn cursor(&self) -> Option<RawJsonRef<'_>> {
+        self.0.cursor.as_ref().map(RawJson::get)
+    }
+
+    /// Leaves a value for what runs later in the same call; one per type. Guards use it.
+    pub fn set<T: Any + Send + Sync>(&self, value: T) {
+        self.0
+            .values
+            .lock()
+            .insert(TypeId::of::<T>(), Box::new(value));
+    }
+
+    /// A copy of a value that was left by something that ran earlier in the same call.
+    #[must_use]
+    pub fn get<T: Any + Clone>(&self) -> Option<T> {
+        let values = self.0.values.lock();
+        values.get(&TypeId::of::<T>())?.downcast_ref().cloned()
+    }
+
+    /// Publishes a value to all subscribers of a topic.
+    ///
+    /// # Errors
+    /// `INVALID_TOPIC` for system topics and impossible names, `INTERNAL_ERROR` for what cannot
+    /// be written as JSON, `PAYLOAD_TOO_LARGE` and `OVERLOADED` from the engine.
+    pub fn publish<T: Serialize + ?Sized>(
+        &self,
+        topic: &str,
+        event: &str,
+        data: &T,
+    ) -> Result<Published, LiveError> {
+        let data = RawJson::from_serialize(data)?;
+        self.publish_raw(topic, event, data.get(), PublishOptions::default())
+    }
+
+    /// Publishes ready JSON. Not delivered when the stream's observer has taken an error of the
+    /// event's shape.
+    ///
+    /// # Errors
+    /// As [`publish`](Self::publish).
+    pub fn publish_raw(
+        &self,
+        topic: &str,
+        event: &str,
+        data: RawJsonRef<'_>,
+        options: PublishOptions,
+    ) -> Result<Published, LiveError> {
+        if is_system_topic(topic) {
+            return Err(LiveError::new(
+                code::INVALID_TOPIC,
+                "topics that begin with __ are reserved",
+            ));
+        }
+        let shared = &self.0.shared;
+        let Some(stream) = shared.app.rules.of(topic) else {
+            return shared
+                .platform
+                .publish(topic, event, data, options)
+                .map_err(publish_error);
+        };
+        let options = PublishOptions {
+            numbered: options.numbered && !stream.volatile,
+            volatile: options.volatile || stream.volatile,
+        };
+        match stream.shape_event(event, data) {
+            Ok(shaped) => shared
+                .platform
+                .publish(
+                    topic,
+                    event,
+                    shaped.as_ref().map_or(data, RawJson::get),
+                    options,
+                )
+                .map_err(publish_error),
+            Err(error) => match &stream.on_error {
+                None => Err(error),
+                Some(observer) => {
+                    observer(self, topic, &error);
+                    Ok(Published {
+                        delivered: false,
+                        seq: None,
+                        queued: false,
+                    })
+                }
+            },
+        }
+    }
+
+    /// The engine below, with its own verbs: no stream features, system topics allowed.
+    #[must_use]
+    pub fn platform(&self) -> &Arc<dyn Platform> {
+        &self.0.shared.platform
+    }
+}
+
+fn publish_error(error: millstream_hub::PublishError) -> LiveError {
+    use millstream_hub::{OpenError, PublishError};
+    let code = match &error {
+        PublishError::Topic(OpenError::Invalid(_)) => code::INVALID_TOPIC,
+        PublishError::TooLarge { .. } => code::PAYLOAD_TOO_LARGE,
+        PublishError::Busy | PublishError::Topic(OpenError::Full) => code::OVERLOADED,
+        _ => return LiveError::internal(error),
+    };
+    LiveError::new(code, error.to_string())
+}

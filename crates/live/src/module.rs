@@ -1,0 +1,156 @@
+//! Modules: names, what they stand for, and who may use them.
+
+use core::future::Future;
+use core::pin::Pin;
+use std::sync::Arc;
+
+use crate::args::Args;
+use crate::ctx::Ctx;
+use crate::error::LiveError;
+use crate::handler::{AnyHandler, Handler, erase};
+use crate::stream::Stream;
+use crate::user::User;
+
+pub(crate) type Check<S, U> = Arc<
+    dyn Fn(Ctx<S, U>) -> Pin<Box<dyn Future<Output = Result<(), LiveError>> + Send>> + Send + Sync,
+>;
+
+pub(crate) type Scope<S, U> = Arc<
+    dyn Fn(Ctx<S, U>, Args) -> Pin<Box<dyn Future<Output = Result<bool, LiveError>> + Send>>
+        + Send
+        + Sync,
+>;
+
+/// One call with its options.
+///
+/// ```
+/// use millstream_live::{Call, Ctx, LiveError};
+///
+/// async fn close(_: Ctx<(), String>, ticket: u64) -> Result<bool, LiveError> {
+///     Ok(ticket > 0)
+/// }
+/// let call: Call<(), String> = Call::new(close).scoped(async |ctx, _| {
+///     Ok(ctx.user().is_some_and(|user| user == "ada"))
+/// });
+/// # let _ = call;
+/// ```
+pub struct Call<S, U> {
+    pub(crate) handler: AnyHandler<S, U>,
+    pub(crate) scopes: Vec<Scope<S, U>>,
+}
+
+impl<S, U> core::fmt::Debug for Call<S, U> {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.debug_struct("Call")
+            .field("scopes", &self.scopes.len())
+            .finish_non_exhaustive()
+    }
+}
+
+impl<S: Send + Sync + 'static, U: User> Call<S, U> {
+    /// A call without options.
+    pub fn new<P: 'static>(handler: impl Handler<S, U, P>) -> Self {
+        Self {
+            handler: erase(handler),
+            scopes: Vec::new(),
+        }
+    }
+
+    /// Lets through only what the predicate accepts; of several all have to. Others see
+    /// `FORBIDDEN`, or `UNAUTHENTICATED` when nobody knows who they are.
+    #[must_use]
+    pub fn scoped<Fut>(
+        mut self,
+        predicate: impl Fn(Ctx<S, U>, Args) -> Fut + Send + Sync + 'static,
+    ) -> Self
+    where
+        Fut: Future<Output = Result<bool, LiveError>> + Send + 'static,
+    {
+        self.scopes
+            .push(Arc::new(move |ctx, args| Box::pin(predicate(ctx, args))));
+        self
+    }
+}
+
+/// A module: a path prefix, its guard, and what it offers.
+///
+/// ```
+/// use millstream_live::{Ctx, LiveError, Module};
+///
+/// async fn add(_: Ctx<(), ()>, a: f64, b: f64) -> Result<f64, LiveError> {
+///     Ok(a + b)
+/// }
+/// let module: Module<(), ()> = Module::new("math").call("add", add);
+/// # let _ = module;
+/// ```
+pub struct Module<S, U> {
+    pub(crate) path: String,
+    pub(crate) guard: Vec<Check<S, U>>,
+    pub(crate) entries: Vec<(String, Kind<S, U>)>,
+}
+
+/// What a path stands for.
+pub(crate) enum Kind<S, U> {
+    Call(Call<S, U>),
+    Stream(Box<Stream<S, U>>),
+}
+
+impl<S, U> core::fmt::Debug for Module<S, U> {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.debug_struct("Module")
+            .field("path", &self.path)
+            .field("guard_parts", &self.guard.len())
+            .field("entries", &self.entries.len())
+            .finish()
+    }
+}
+
+impl<S: Send + Sync + 'static, U: User> Module<S, U> {
+    /// An empty module. Its path is checked when the application is built.
+    pub fn new(path: impl Into<String>) -> Self {
+        Self {
+            path: path.into(),
+            guard: Vec::new(),
+            entries: Vec::new(),
+        }
+    }
+
+    /// Adds a part to the guard. Parts run in order before everything in the module; the first
+    /// that fails stops. A typed error is what the client sees; any other becomes `FORBIDDEN`, or
+    /// `UNAUTHENTICATED` for a caller nobody knows.
+    #[must_use]
+    pub fn guard<Fut>(mut self, part: impl Fn(Ctx<S, U>) -> Fut + Send + Sync + 'static) -> Self
+    where
+        Fut: Future<Output = Result<(), LiveError>> + Send + 'static,
+    {
+        self.guard.push(Arc::new(move |ctx| Box::pin(part(ctx))));
+        self
+    }
+
+    /// The guard that asks for a known user.
+    #[must_use]
+    pub fn authenticated(self) -> Self {
+        self.guard(|ctx| async move { ctx.require_user().map(drop) })
+    }
+
+    /// Adds a call without options.
+    #[must_use]
+    pub fn call<P: 'static>(self, name: impl Into<String>, handler: impl Handler<S, U, P>) -> Self {
+        self.call_with(name, Call::new(handler))
+    }
+
+    /// Adds a call with options.
+    #[must_use]
+    pub fn call_with(mut self, name: impl Into<String>, call: Call<S, U>) -> Self {
+        self.entries.push((name.into(), Kind::Call(call)));
+        self
+    }
+
+    /// Adds a stream or channel.
+    #[must_use]
+    pub fn stream(mut self, name: impl Into<String>, stream: Stream<S, U>) -> Self {
+        self.entries
+            .push((name.into(), Kind::Stream(Box::new(stream))));
+        self
+    }
+}

@@ -1,0 +1,402 @@
+//! From a message to its reply: recognition, lookup, layers, guard, hooks, function.
+
+use std::borrow::Cow;
+use std::sync::Arc;
+
+use core::future::ready;
+use std::panic::AssertUnwindSafe;
+
+use futures_util::FutureExt;
+use futures_util::future::join_all;
+use millstream_core::{ConnId, RawJson, RawJsonRef};
+use millstream_wire::{
+    BatchEntry, CallArgs, CallBatch, CallFrame, CallRequest, is_call_path, recognise_call,
+};
+
+use crate::app::{App, Entry};
+use crate::args::Args;
+use crate::ctx::{Ctx, Shared};
+use crate::error::{LiveError, code};
+use crate::handler::BoxFuture;
+use crate::layer::{Next, Outcome};
+use crate::module::{Call, Kind};
+use crate::owners::{Owner, Owners};
+use crate::platform::{Caller, Platform};
+use crate::reply::{BATCH_EVENT, Reply, batch_payload, failure, payload};
+use crate::subscribe::{Resume, Site};
+use crate::user::User;
+
+/// What became of a message.
+#[must_use]
+pub enum Handled {
+    /// It is no call: it belongs to the application's own protocol.
+    Unclaimed,
+    /// It is being handled. Poll until it is ready, then send the reply to the caller, if there is
+    /// one. The host polls once at once; what is ready then needs no task.
+    Claimed(BoxFuture<Option<Reply>>),
+}
+
+impl core::fmt::Debug for Handled {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.write_str(match self {
+            Self::Unclaimed => "Unclaimed",
+            Self::Claimed(_) => "Claimed(..)",
+        })
+    }
+}
+
+/// An application on a platform.
+pub struct Live<S, U> {
+    shared: Shared<S, U>,
+    owners: Arc<Owners>,
+}
+
+impl<S, U> Clone for Live<S, U> {
+    fn clone(&self) -> Self {
+        Self {
+            shared: self.shared.clone(),
+            owners: Arc::clone(&self.owners),
+        }
+    }
+}
+
+impl<S, U> core::fmt::Debug for Live<S, U> {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.debug_struct("Live")
+            .field("app", &self.shared.app)
+            .finish_non_exhaustive()
+    }
+}
+
+/// A call that has left its frame.
+struct Request {
+    path: String,
+    /// As it stood in the frame, quotes included.
+    id: Option<RawJson>,
+    args: Option<Args>,
+    cursor: Option<RawJson>,
+    /// Present when the client wants to subscribe.
+    resume: Option<Box<Resume>>,
+}
+
+impl Request {
+    fn new(call: &CallRequest<'_>) -> Self {
+        Self {
+            path: call.path.to_cow().into_owned(),
+            id: call.id.map(|id| id.as_json().to_owned()),
+            args: match call.args {
+                CallArgs::Absent => Some(Args::NONE),
+                CallArgs::List(list) => Some(Args::from_list(list)),
+                CallArgs::NotAList => None,
+            },
+            cursor: call.cursor.map(|cursor| cursor.to_owned()),
+            resume: call.stream.then(|| {
+                Box::new(Resume {
+                    seq: call.seq.and_then(|seq| seq.as_f64()),
+                    version: call.version.map(|version| version.to_owned()),
+                    schema_version: call.schema_version.and_then(|version| version.as_f64()),
+                })
+            }),
+        }
+    }
+}
+
+impl<S: Send + Sync + 'static, U: User> Live<S, U> {
+    /// Puts an application on a platform.
+    pub fn new(app: impl Into<Arc<App<S, U>>>, platform: Arc<dyn Platform>) -> Self {
+        Self {
+            shared: Shared {
+                app: app.into(),
+                platform,
+            },
+            owners: Arc::new(Owners::new()),
+        }
+    }
+
+    /// A client has given a topic up. The future runs what has to run then.
+    pub fn handle_unsubscribed(&self, conn: ConnId, topic: &str) -> BoxFuture<()> {
+        let ended = self.owners.take_topic(conn, topic);
+        self.end(ended)
+    }
+
+    /// A connection is over. The future runs what has to run then.
+    pub fn handle_closed(&self, conn: ConnId) -> BoxFuture<()> {
+        let ended = self.owners.take_all(conn);
+        self.end(ended)
+    }
+
+    fn end(&self, ended: Vec<Owner>) -> BoxFuture<()> {
+        let platform = Arc::clone(&self.shared.platform);
+        Box::pin(async move {
+            for owner in ended {
+                if let Some(ending) = owner.ending {
+                    // All of one topic see the same number: nobody joins in between who counts.
+                    let remaining = platform.subscribers(&owner.topic);
+                    ending.ended(owner.topic, remaining).await;
+                }
+            }
+        })
+    }
+
+    /// The application.
+    #[must_use]
+    pub fn app(&self) -> &App<S, U> {
+        &self.shared.app
+    }
+
+    /// Takes a message of a client. Text and binary messages are told apart by their bytes alone.
+    pub fn handle_message(&self, caller: &Caller<U>, message: &[u8]) -> Handled {
+        let text = match str::from_utf8(message) {
+            Ok(text) => Cow::Borrowed(text),
+            Err(_) => String::from_utf8_lossy(message),
+        };
+        let handled: BoxFuture<Option<Reply>> = match recognise_call(&text) {
+            None => return Handled::Unclaimed,
+            Some(CallFrame::TooDeep { id }) => {
+                let error = LiveError::new(code::INVALID_REQUEST, "Nested too deep");
+                let reply = Reply::to_call(&id.to_cow(), failure(id.as_json(), &error));
+                Box::pin(ready(Some(reply)))
+            }
+            Some(CallFrame::Call(call)) => {
+                let (live, caller) = (self.clone(), caller.clone());
+                let request = Request::new(&call);
+                Box::pin(async move { live.answer(caller, request).await })
+            }
+            Some(CallFrame::Batch(batch)) => self.batch(caller, &batch),
+        };
+        Handled::Claimed(handled)
+    }
+
+    async fn answer(self, caller: Caller<U>, request: Request) -> Option<Reply> {
+        let id = request.id.clone();
+        let result = self.execute(caller, request).await;
+        let id = id?;
+        let event = id.get().as_json_str()?.to_cow();
+        let reply = Reply::to_call(&event, payload(id.get(), &result));
+        Some(reply.releasing(topic_of(&result)))
+    }
+
+    fn batch(&self, caller: &Caller<U>, batch: &CallBatch<'_>) -> BoxFuture<Option<Reply>> {
+        let limits = self.shared.app.limits;
+        let entries: Vec<BatchEntry<'_>> = batch.entries().collect();
+        let streams = |entry: &BatchEntry<'_>| matches!(entry, BatchEntry::Call(c) if c.stream);
+        let max = if entries.iter().all(streams) {
+            limits.batch_streams_max
+        } else {
+            limits.batch_calls_max
+        };
+        let refuse = |reason: &str| Err(LiveError::new(code::INVALID_REQUEST, reason.to_owned()));
+        let too_many = entries.len() > max;
+        let started: Vec<(RawJson, Result<Request, LiveError>)> = entries
+            .iter()
+            .map(|entry| match entry {
+                BatchEntry::Call(call) if too_many => (
+                    own_id(call.id.map(|id| id.as_json())),
+                    refuse(&format!("A batch has at most {max} entries")),
+                ),
+                BatchEntry::Call(call) => (
+                    own_id(call.id.map(|id| id.as_json())),
+                    Ok(Request::new(call)),
+                ),
+                BatchEntry::Malformed { id } => {
+                    (own_id(*id), refuse("Each batch entry requires rpc and id"))
+                }
+            })
+            .collect();
+        let (live, caller, sequential) = (self.clone(), caller.clone(), batch.sequential);
+        Box::pin(async move {
+            let run = |(id, request): (RawJson, Result<Request, LiveError>)| {
+                let (live, caller) = (live.clone(), caller.clone());
+                async move {
+                    let result = match request {
+                        Ok(request) => live.execute(caller, request).await,
+                        Err(error) => Err(error),
+                    };
+                    (id, result)
+                }
+            };
+            let results = if sequential {
+                let mut results = Vec::with_capacity(started.len());
+                for entry in started {
+                    results.push(run(entry).await);
+                }
+                results
+            } else {
+                join_all(started.into_iter().map(run)).await
+            };
+            let entries = results
+                .iter()
+                .map(|(id, result)| (id.get(), payload(id.get(), result)));
+            let reply = Reply::to_call(BATCH_EVENT, batch_payload(entries));
+            Some(reply.releasing(results.iter().filter_map(|(_, result)| topic_of(result))))
+        })
+    }
+
+    /// Steps 1 to 3, then everything the layers are around.
+    async fn execute(&self, caller: Caller<U>, request: Request) -> Result<Outcome, LiveError> {
+        if !is_call_path(&request.path) {
+            return Err(LiveError::new(code::INVALID_REQUEST, "Invalid path"));
+        }
+        let Some(args) = request.args else {
+            return Err(LiveError::new(
+                code::INVALID_REQUEST,
+                "args must be an array",
+            ));
+        };
+        let Some(entry) = self.shared.app.entries.get(&*request.path) else {
+            return Err(LiveError::new(code::NOT_FOUND, "Not found"));
+        };
+        let ctx = Ctx::new(
+            self.shared.clone(),
+            caller,
+            Arc::clone(&entry.path),
+            request.cursor,
+        );
+        let call = Arguments {
+            args,
+            resume: request.resume,
+            owners: Arc::clone(&self.owners),
+        };
+        let running = AssertUnwindSafe(self.run(entry, ctx.clone(), call));
+        let result = running.catch_unwind().await.unwrap_or_else(|panic| {
+            Err(LiveError::internal(format!(
+                "panicked: {}",
+                panic_text(&*panic)
+            )))
+        });
+        if let Err(error) = &result {
+            if !error.is_typed() {
+                ctx.report(error);
+            }
+            self.take_back(&ctx).await;
+        }
+        result
+    }
+
+    /// Undoes the subscription of a call that has failed, and this one alone.
+    async fn take_back(&self, ctx: &Ctx<S, U>) {
+        let (Some(conn), Some(grant)) = (ctx.conn(), ctx.take_grant()) else {
+            return;
+        };
+        // It is gone when the client has given the topic up meanwhile, or the connection.
+        if let Some((owner, last)) = self.owners.take(conn, grant.id) {
+            if last {
+                self.shared.platform.unsubscribe(conn, &grant.topic).await;
+            }
+            self.end(vec![owner]).await;
+        }
+    }
+
+    /// Layers, then guard and function.
+    async fn run(
+        &self,
+        entry: &Entry<S, U>,
+        ctx: Ctx<S, U>,
+        call: Arguments,
+    ) -> Result<Outcome, LiveError> {
+        if self.shared.app.layers.is_empty() {
+            self.shared.app.run_entry(entry, ctx, call).await
+        } else {
+            let app = Arc::clone(&self.shared.app);
+            let core = Box::new(move |ctx: Ctx<S, U>| -> BoxFuture<_> {
+                Box::pin(async move {
+                    let entry = app.entries.get(ctx.path());
+                    let entry =
+                        entry.ok_or_else(|| LiveError::new(code::NOT_FOUND, "Not found"))?;
+                    app.run_entry(entry, ctx.clone(), call).await
+                })
+            });
+            Next::new(Arc::clone(&self.shared.app.layers), core)
+                .run(ctx)
+                .await
+        }
+    }
+}
+
+/// What a call brings to its function.
+struct Arguments {
+    args: Args,
+    resume: Option<Box<Resume>>,
+    owners: Arc<Owners>,
+}
+
+/// The topic whose events are held back until the reply has been sent.
+fn topic_of(result: &Result<Outcome, LiveError>) -> Option<Arc<str>> {
+    match result {
+        Ok(Outcome::Stream(stream)) => stream.topic.clone(),
+        _ => None,
+    }
+}
+
+/// What a panic said.
+fn panic_text(panic: &(dyn core::any::Any + Send)) -> &str {
+    panic
+        .downcast_ref::<&str>()
+        .copied()
+        .or_else(|| panic.downcast_ref::<String>().map(String::as_str))
+        .unwrap_or("without a text")
+}
+
+fn own_id(id: Option<RawJsonRef<'_>>) -> RawJson {
+    id.unwrap_or(RawJsonRef::EMPTY_TEXT).to_owned()
+}
+
+impl<S: Send + Sync + 'static, U: User> App<S, U> {
+    /// Guard, hook, then the function or the stream.
+    async fn run_entry(
+        &self,
+        entry: &Entry<S, U>,
+        ctx: Ctx<S, U>,
+        call: Arguments,
+    ) -> Result<Outcome, LiveError> {
+        let Arguments {
+            args,
+            resume,
+            owners,
+        } = call;
+        for part in entry.guard.iter() {
+            part(ctx.clone())
+                .await
+                .map_err(|error| classify(&ctx, error))?;
+        }
+        if let Some(hook) = &self.before_execute {
+            hook(ctx.clone(), args.clone()).await?;
+        }
+        match (&*entry.kind, resume) {
+            (Kind::Call(call), _) => call.run(ctx, args).await,
+            (Kind::Stream(stream), Some(resume)) => {
+                let site = Site {
+                    owners: &owners,
+                    owners_max: self.limits.subscriptions_max,
+                };
+                stream.subscribe(&site, ctx, args, *resume).await
+            }
+            (Kind::Stream(_), None) => Err(LiveError::new(
+                code::INVALID_REQUEST,
+                "A stream is subscribed to, not called",
+            )),
+        }
+    }
+}
+
+impl<S: Send + Sync + 'static, U: User> Call<S, U> {
+    /// Scopes, then the function.
+    async fn run(&self, ctx: Ctx<S, U>, args: Args) -> Result<Outcome, LiveError> {
+        for scope in &self.scopes {
+            if !scope(ctx.clone(), args.clone()).await? {
+                return Err(ctx.denied());
+            }
+        }
+        let running = (self.handler)(ctx, &args)?;
+        running.await.map(Outcome::Value)
+    }
+}
+
+/// A guard's unexpected error says no, without saying why.
+fn classify<S, U: User>(ctx: &Ctx<S, U>, error: LiveError) -> LiveError {
+    if error.is_typed() {
+        error
+    } else {
+        ctx.denied().with_cause(error.to_string())
+    }
+}

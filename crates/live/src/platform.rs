@@ -1,0 +1,97 @@
+//! What calls and streams ask of the engine below them.
+
+use core::any::Any;
+use core::fmt;
+use std::sync::Arc;
+
+use millstream_core::{ConnId, RawJson, RawJsonRef};
+use millstream_hub::{BatchMember, PublishError, PublishOptions, Published};
+
+use crate::handler::BoxFuture;
+use crate::user::User;
+
+/// The engine: topics and connections. The server implements it over its workers, the test
+/// harness over one hub without sockets.
+///
+/// Methods do not wait. What they produce for one connection keeps its order.
+pub trait Platform: Send + Sync + 'static {
+    /// Publishes to all subscribers of a topic. System topics are allowed here.
+    ///
+    /// # Errors
+    /// [`PublishError`]; nothing was numbered or delivered then.
+    fn publish(
+        &self,
+        topic: &str,
+        event: &str,
+        data: RawJsonRef<'_>,
+        options: PublishOptions,
+    ) -> Result<Published, PublishError>;
+
+    /// Publishes several events as one unit.
+    ///
+    /// # Errors
+    /// [`PublishError`]; nothing was numbered or delivered then.
+    fn publish_batched(&self, members: &[BatchMember<'_>]) -> Result<Vec<Published>, PublishError>;
+
+    /// Sends an event to one connection. A connection that is gone is no error.
+    fn send(&self, conn: ConnId, topic: &str, event: &str, data: RawJson);
+
+    /// Subscribes a connection on behalf of a stream. The application's subscribe hook is asked
+    /// unless the connection holds the topic already. Unless it did, events are held back from
+    /// the start until the host has sent the reply; see [`Reply::release`](crate::Reply).
+    ///
+    /// Resolves to the reason of a refusal; `CONNECTION_CLOSED` when there is no connection.
+    fn subscribe(&self, conn: ConnId, topic: &str) -> BoxFuture<Result<(), String>>;
+
+    /// Ends a subscription that a stream has made. Resolves when it has ended.
+    fn unsubscribe(&self, conn: ConnId, topic: &str) -> BoxFuture<()>;
+
+    /// Subscriptions to a topic, of all connections.
+    fn subscribers(&self, topic: &str) -> u64;
+
+    /// The platform itself, for hosts that offer more verbs than these.
+    fn as_any(&self) -> &dyn Any;
+}
+
+/// Who is calling: facts of a connection that stay the same while it is open.
+///
+/// The host implements it for what it keeps of a connection anyway, so that a call costs no copy.
+pub trait Client<U>: Send + Sync + 'static {
+    /// What the upgrade hook attached.
+    fn user(&self) -> Option<&U>;
+
+    /// The address of the client, for people and logs.
+    fn remote_address(&self) -> String;
+
+    /// The id of the upgrade request.
+    fn request_id(&self) -> String;
+
+    /// The facts themselves, for hosts that know more of a connection.
+    fn into_any(self: Arc<Self>) -> Arc<dyn Any + Send + Sync>;
+}
+
+/// The origin of a call: a connection and who is behind it.
+pub struct Caller<U> {
+    /// The connection; absent for work that no client asked for.
+    pub conn: Option<ConnId>,
+    /// Who is behind it.
+    pub client: Arc<dyn Client<U>>,
+}
+
+impl<U> Clone for Caller<U> {
+    fn clone(&self) -> Self {
+        Self {
+            conn: self.conn,
+            client: Arc::clone(&self.client),
+        }
+    }
+}
+
+impl<U: User> fmt::Debug for Caller<U> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Caller")
+            .field("conn", &self.conn)
+            .field("known", &self.client.user().is_some_and(User::is_known))
+            .finish_non_exhaustive()
+    }
+}

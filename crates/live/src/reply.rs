@@ -1,0 +1,200 @@
+//! Replies: what the caller sees of an outcome.
+
+use std::sync::Arc;
+
+use millstream_core::{ListWriter, ObjectWriter, RawJson, RawJsonRef};
+use millstream_wire::FRAME_CODE_UNITS_MAX;
+
+use crate::error::{LiveError, code};
+use crate::layer::Outcome;
+
+/// The topic on which replies to calls travel.
+pub const REPLY_TOPIC: &str = "__rpc";
+/// The event under which the replies to a batch travel.
+pub const BATCH_EVENT: &str = "__batch";
+
+/// Room that the envelope around a reply needs besides its id.
+const ENVELOPE_BYTES: usize = 128;
+
+/// An envelope for the caller alone.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Reply {
+    /// The topic, a system topic.
+    pub topic: &'static str,
+    /// The event: the call's id.
+    pub event: String,
+    /// The payload.
+    pub data: RawJson,
+    /// Topics whose events are held back until this reply has been sent. The host releases them
+    /// right behind it.
+    pub release: Vec<Arc<str>>,
+}
+
+impl Reply {
+    pub(crate) fn to_call(id: &str, data: RawJson) -> Self {
+        Self {
+            topic: REPLY_TOPIC,
+            event: id.to_owned(),
+            data,
+            release: Vec::new(),
+        }
+    }
+
+    pub(crate) fn releasing(mut self, topics: impl IntoIterator<Item = Arc<str>>) -> Self {
+        self.release.extend(topics);
+        self
+    }
+}
+
+/// The payload for one call. A success that a client would not read because of its size becomes a
+/// failure that it does read.
+pub(crate) fn payload(id: RawJsonRef<'_>, result: &Result<Outcome, LiveError>) -> RawJson {
+    let outcome = match result {
+        Ok(outcome) => outcome,
+        Err(error) => return failure(id, error),
+    };
+    let bytes = match outcome {
+        Outcome::Value(data) => data.as_ref().map_or(0, |data| data.as_bytes().len()),
+        Outcome::Stream(stream) => stream.bytes(),
+    };
+    // The id stands in the envelope twice.
+    let total = bytes + 2 * id.as_bytes().len() + ENVELOPE_BYTES;
+    if total > FRAME_CODE_UNITS_MAX {
+        return failure(id, &too_large(total));
+    }
+    let mut object = ObjectWriter::with_capacity(total);
+    object.raw("id", id).raw("ok", RawJsonRef::TRUE);
+    match outcome {
+        Outcome::Value(None) => {}
+        Outcome::Value(Some(data)) => drop(object.raw("data", data.get())),
+        Outcome::Stream(stream) => stream.write(&mut object),
+    }
+    object.finish()
+}
+
+fn too_large(bytes: usize) -> LiveError {
+    LiveError::new(
+        code::PAYLOAD_TOO_LARGE,
+        format!("the reply of {bytes} bytes is over the limit of {FRAME_CODE_UNITS_MAX}"),
+    )
+}
+
+pub(crate) fn failure(id: RawJsonRef<'_>, error: &LiveError) -> RawJson {
+    let mut object = ObjectWriter::with_capacity(ENVELOPE_BYTES);
+    object.raw("id", id);
+    write_failure(&mut object, error);
+    object.finish()
+}
+
+/// The members of a failure: `ok`, `code`, `error`, and those that the error has.
+pub(crate) fn write_failure(object: &mut ObjectWriter, error: &LiveError) {
+    object
+        .raw("ok", RawJsonRef::FALSE)
+        .text("code", error.code())
+        .text("error", error.message());
+    if !error.issues().is_empty()
+        && let Ok(issues) = RawJson::from_serialize(error.issues())
+    {
+        object.raw("issues", issues.get());
+    }
+    if let Some(millis) = error.retry_after_ms() {
+        object.number("retryAfter", millis);
+    }
+    if let Some(details) = error.details() {
+        object.raw("details", details.get());
+    }
+}
+
+/// The payload for a batch, from those of its entries. Entries for which there is no room any
+/// more become failures, so that every caller hears of its own.
+pub(crate) fn batch_payload<'a>(
+    entries: impl IntoIterator<Item = (RawJsonRef<'a>, RawJson)>,
+) -> RawJson {
+    let mut list = ListWriter::new();
+    let entries: Vec<_> = entries.into_iter().collect();
+    // What the failures of all that follow would need at least.
+    let mut reserve: usize = entries.iter().map(|(id, _)| failure_bytes(*id)).sum();
+    for (id, payload) in &entries {
+        reserve -= failure_bytes(*id);
+        let total = list.len() + payload.as_bytes().len() + reserve + ENVELOPE_BYTES;
+        if total > FRAME_CODE_UNITS_MAX {
+            list.push(failure(*id, &too_large(total)).get());
+        } else {
+            list.push(payload.get());
+        }
+    }
+    let mut object = ObjectWriter::with_capacity(list.len() + 16);
+    object.raw("batch", list.finish().get());
+    object.finish()
+}
+
+/// An upper bound of a [`too_large`] failure.
+fn failure_bytes(id: RawJsonRef<'_>) -> usize {
+    id.as_bytes().len() + 160
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::error::Issue;
+
+    fn id(json: &str) -> RawJsonRef<'_> {
+        RawJsonRef::parse_str(json).unwrap()
+    }
+
+    fn value(text: &str) -> Result<Outcome, LiveError> {
+        Ok(Outcome::Value(Some(
+            RawJson::parse(text.to_owned().into()).unwrap(),
+        )))
+    }
+
+    #[test]
+    fn payloads_have_exactly_their_members() {
+        let id = id(r#""k\u0031""#);
+        assert_eq!(
+            payload(id, &Ok(Outcome::Value(None))).as_str(),
+            r#"{"id":"k\u0031","ok":true}"#
+        );
+        assert_eq!(
+            payload(id, &value("null")).as_str(),
+            r#"{"id":"k\u0031","ok":true,"data":null}"#
+        );
+        let error = LiveError::new("BAD", "no")
+            .with_issues(vec![Issue::new(["a", "0"], "m")])
+            .with_retry_after(5);
+        assert_eq!(
+            payload(id, &Err(error)).as_str(),
+            r#"{"id":"k\u0031","ok":false,"code":"BAD","error":"no","issues":[{"path":["a","0"],"message":"m"}],"retryAfter":5}"#
+        );
+    }
+
+    #[test]
+    fn what_a_client_would_not_read_becomes_a_failure() {
+        let big = format!("\"{}\"", "x".repeat(FRAME_CODE_UNITS_MAX));
+        let reply = payload(id(r#""k""#), &value(&big));
+        assert!(
+            reply.as_str().contains(code::PAYLOAD_TOO_LARGE),
+            "{}",
+            reply.as_bytes().len()
+        );
+    }
+
+    #[test]
+    fn a_batch_never_outgrows_what_clients_read() {
+        let ids: Vec<String> = (0..50).map(|n| format!("\"{n}\"")).collect();
+        let part = format!("\"{}\"", "x".repeat(FRAME_CODE_UNITS_MAX / 20));
+        let batch = batch_payload(
+            ids.iter()
+                .map(|one| (id(one), payload(id(one), &value(&part)))),
+        );
+        assert!(batch.as_bytes().len() + ENVELOPE_BYTES <= FRAME_CODE_UNITS_MAX);
+        let list = batch.get().field("batch").unwrap();
+        assert_eq!(list.elements().count(), 50);
+        let refused = list
+            .elements()
+            .filter(|one| one.field("code").is_some())
+            .count();
+        assert!((30..35).contains(&refused), "{refused}");
+    }
+}

@@ -1,0 +1,409 @@
+//! The stream pipeline: from the guard to the first value.
+
+use std::sync::Arc;
+
+use millstream_core::{ObjectWriter, RawJson, RawJsonRef, is_system_topic};
+
+use crate::args::Args;
+use crate::ctx::Ctx;
+use crate::error::{LiveError, code};
+use crate::handler::BoxFuture;
+use crate::layer::Outcome;
+use crate::owners::{Ending, Owner, Owners};
+use crate::stream::{Merge, Stream, UnsubscribeHook, apply};
+use crate::user::User;
+
+/// What a client said of the data that it holds.
+#[derive(Default)]
+pub(crate) struct Resume {
+    /// The last number it saw, if that was a number.
+    pub(crate) seq: Option<f64>,
+    pub(crate) version: Option<RawJson>,
+    pub(crate) schema_version: Option<f64>,
+}
+
+/// A stream's answer, ready to be written.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct StreamReply {
+    /// The topic; absent behind a closed gate.
+    pub topic: Option<Arc<str>>,
+    /// The value, the changes, or what was missed. Absent when the loader gave nothing.
+    pub data: Option<RawJson>,
+    /// The other members, in order.
+    members: Vec<(&'static str, RawJson)>,
+}
+
+impl StreamReply {
+    fn gated() -> Self {
+        Self {
+            topic: None,
+            data: Some(RawJson::NULL),
+            members: vec![("gated", RawJsonRef::TRUE.to_owned())],
+        }
+    }
+
+    fn new<S: Send + Sync + 'static, U: User>(
+        stream: &Stream<S, U>,
+        topic: Arc<str>,
+        data: Option<RawJson>,
+    ) -> Self {
+        let text = |text: &str| RawJson::from_serialize(text).unwrap_or(RawJson::NULL);
+        let mut members = vec![("merge", text(stream.merge.as_str()))];
+        if let Some(key) = stream.key_field() {
+            members.push(("key", text(key)));
+        }
+        if let Some(prepend) = stream.prepend
+            && stream.loader.is_some()
+        {
+            members.push(("prepend", flag(prepend)));
+        }
+        if let Some(max) = stream.max {
+            members.push(("max", number(u64::from(max))));
+        }
+        Self {
+            topic: Some(topic),
+            data,
+            members,
+        }
+    }
+
+    fn with(mut self, name: &'static str, value: RawJson) -> Self {
+        self.members.push((name, value));
+        self
+    }
+
+    /// Bytes that the reply will have, at most a few too many.
+    pub(crate) fn bytes(&self) -> usize {
+        let members: usize = self
+            .members
+            .iter()
+            .map(|(name, value)| name.len() + value.as_bytes().len() + 4)
+            .sum();
+        let data = self.data.as_ref().map_or(0, |data| data.as_bytes().len());
+        // A topic of 256 units, every one escaped.
+        data + members + 2_048
+    }
+
+    pub(crate) fn write(&self, object: &mut ObjectWriter) {
+        if let Some(data) = &self.data {
+            object.raw("data", data.get());
+        }
+        if let Some(topic) = &self.topic {
+            object.text("topic", topic);
+        }
+        for (name, value) in &self.members {
+            object.raw(name, value.get());
+        }
+    }
+}
+
+fn flag(value: bool) -> RawJson {
+    let json = if value {
+        RawJsonRef::TRUE
+    } else {
+        RawJsonRef::FALSE
+    };
+    json.to_owned()
+}
+
+fn number(value: u64) -> RawJson {
+    RawJson::from_serialize(&value).unwrap_or(RawJson::NULL)
+}
+
+/// The hook that a subscription's end runs, with the context it began in.
+struct Leave<S, U> {
+    ctx: Ctx<S, U>,
+    hook: UnsubscribeHook<S, U>,
+}
+
+impl<S: Send + Sync + 'static, U: User> Ending for Leave<S, U> {
+    fn ended(&self, topic: Arc<str>, remaining: u64) -> BoxFuture<()> {
+        (self.hook)(self.ctx.clone(), topic, remaining)
+    }
+}
+
+/// What a subscription needs besides the stream itself.
+pub(crate) struct Site<'a> {
+    pub(crate) owners: &'a Owners,
+    pub(crate) owners_max: usize,
+}
+
+impl<S: Send + Sync + 'static, U: User> Stream<S, U> {
+    /// Everything behind the guard and the hook before.
+    pub(crate) async fn subscribe(
+        &self,
+        site: &Site<'_>,
+        ctx: Ctx<S, U>,
+        args: Args,
+        resume: Resume,
+    ) -> Result<Outcome, LiveError> {
+        let args = match &self.args {
+            Some(check) => check(args)?,
+            None => args,
+        };
+        for gate in &self.gates {
+            if !gate(ctx.clone(), args.clone()).await? {
+                return Ok(Outcome::Stream(StreamReply::gated()));
+            }
+        }
+        let topic: Arc<str> = (self.topic)(&ctx, &args)?.into();
+        if is_system_topic(&topic) {
+            return Err(LiveError::new(
+                code::INVALID_REQUEST,
+                "Reserved topic prefix",
+            ));
+        }
+        for predicate in &self.access {
+            if !predicate(ctx.clone(), args.clone()).await? {
+                return Err(ctx.denied());
+            }
+        }
+        self.join(site, &ctx, &topic).await?;
+        if let Some(hook) = &self.on_subscribe {
+            hook(ctx.clone(), Arc::clone(&topic)).await;
+        }
+        let loaded = self.first_value(&ctx, &args, &topic, resume).await;
+        if let (Err(error), Some(observer)) = (&loaded, &self.on_error) {
+            observer(&ctx, &topic, error);
+        }
+        loaded.map(Outcome::Stream)
+    }
+
+    /// Notes the subscription and makes it, in this order: a connection that closes in between
+    /// is found either here or there.
+    async fn join(
+        &self,
+        site: &Site<'_>,
+        ctx: &Ctx<S, U>,
+        topic: &Arc<str>,
+    ) -> Result<(), LiveError> {
+        let Some(conn) = ctx.conn() else {
+            return Err(refusal(code::CONNECTION_CLOSED));
+        };
+        let id = ctx.grant(topic);
+        let owner = Owner {
+            id,
+            topic: Arc::clone(topic),
+            ending: None,
+        };
+        if !site.owners.add(conn, owner, site.owners_max) {
+            return Err(LiveError::new(code::RATE_LIMITED, "Too many subscriptions"));
+        }
+        if let Err(reason) = ctx.platform().subscribe(conn, topic).await {
+            // Nothing was subscribed, so nothing has to be taken back.
+            ctx.take_grant();
+            site.owners.take(conn, id);
+            return Err(refusal(&reason));
+        }
+        let ending = self.on_unsubscribe.clone().map(|hook| {
+            let ctx = ctx.clone();
+            Arc::new(Leave { ctx, hook }) as Arc<dyn Ending>
+        });
+        if site.owners.activate(conn, id, ending) {
+            Ok(())
+        } else {
+            Err(refusal(code::CONNECTION_CLOSED))
+        }
+    }
+
+    async fn first_value(
+        &self,
+        ctx: &Ctx<S, U>,
+        args: &Args,
+        topic: &Arc<str>,
+        resume: Resume,
+    ) -> Result<StreamReply, LiveError> {
+        let reply = |data| StreamReply::new(self, Arc::clone(topic), data);
+        let Some(loader) = &self.loader else {
+            let empty = match self.merge {
+                Merge::Set => RawJson::NULL,
+                _ => RawJson::EMPTY_LIST,
+            };
+            return Ok(reply(Some(empty)).with("channel", flag(true)));
+        };
+        // Before anything is read: a change in between is then seen twice rather than never.
+        let version = self.current_version(ctx, args).await;
+        if let Some(events) = self.missed(ctx, args, &resume).await {
+            let last = events.get().elements().last();
+            let seq = last
+                .and_then(|event| event.field("seq"))
+                .map(|seq| seq.to_owned());
+            let mut reply = reply(Some(events)).with("replay", flag(true));
+            if let Some(seq) = seq {
+                reply = reply.with("seq", seq);
+            }
+            return Ok(reply);
+        }
+        if let Some(version) = &version
+            && let Some(since) = &resume.version
+            && let Some(changes) = self.changes(ctx, args, version, since).await
+        {
+            let (name, data) = match changes {
+                Changes::None => ("unchanged", RawJson::EMPTY_LIST),
+                Changes::Some(changes) => ("delta", changes),
+            };
+            let reply = reply(Some(data)).with(name, flag(true));
+            return Ok(reply.with("version", version.clone()));
+        }
+        let loaded = loader(ctx.clone(), args)?.await?;
+        let (data, page) = split_page(loaded);
+        let data = data.map(|data| self.shape(data, &resume)).transpose()?;
+        let mut reply = reply(data);
+        reply.members.extend(page);
+        if let Some(version) = version {
+            reply = reply.with("version", version);
+        }
+        if let Some(schema) = &self.schema {
+            reply = reply.with("schemaVersion", number(u64::from(schema.version)));
+        }
+        if resume.seq.is_some() {
+            reply = reply.with("replay", flag(false));
+        }
+        Ok(reply)
+    }
+
+    async fn current_version(&self, ctx: &Ctx<S, U>, args: &Args) -> Option<RawJson> {
+        let delta = self.delta.as_ref()?;
+        match (delta.version)(ctx.clone(), args.clone()).await {
+            Ok(version) => Some(version),
+            Err(error) => {
+                ctx.report(&error);
+                None
+            }
+        }
+    }
+
+    /// Events after the client's number from the durable place.
+    async fn missed(&self, ctx: &Ctx<S, U>, args: &Args, resume: &Resume) -> Option<RawJson> {
+        let find = self.from_seq.as_ref()?;
+        let since = resume.seq.filter(|seq| *seq >= 0.0)?;
+        match find(ctx.clone(), args.clone(), since as u64).await {
+            Ok(events) => events.filter(|events| events.get().is_array()),
+            Err(error) => {
+                ctx.report(&error);
+                None
+            }
+        }
+    }
+
+    async fn changes(
+        &self,
+        ctx: &Ctx<S, U>,
+        args: &Args,
+        version: &RawJson,
+        since: &RawJson,
+    ) -> Option<Changes> {
+        if same_version(version.get(), since.get()) {
+            return Some(Changes::None);
+        }
+        let delta = self.delta.as_ref()?;
+        match (delta.diff)(ctx.clone(), args.clone(), since.clone()).await {
+            Ok(changes) => changes
+                .filter(|changes| !changes.get().is_null())
+                .map(Changes::Some),
+            Err(error) => {
+                ctx.report(&error);
+                None
+            }
+        }
+    }
+
+    /// Projection, then the steps to the version the client holds.
+    fn shape(&self, data: RawJson, resume: &Resume) -> Result<RawJson, LiveError> {
+        let mut data = match &self.transform {
+            Some(project) => apply(project, data.get())?,
+            None => data,
+        };
+        let Some(schema) = &self.schema else {
+            return Ok(data);
+        };
+        let Some(from) = resume.schema_version else {
+            return Ok(data);
+        };
+        for (step, migrate) in schema.steps.range(..schema.version) {
+            if f64::from(*step) >= from {
+                data = apply(migrate, data.get())?;
+            }
+        }
+        Ok(data)
+    }
+}
+
+enum Changes {
+    None,
+    Some(RawJson),
+}
+
+/// A page is an object with both `data` and `hasMore`.
+fn split_page(
+    loaded: Option<RawJson>,
+) -> (
+    Option<RawJson>,
+    impl Iterator<Item = (&'static str, RawJson)>,
+) {
+    let page = loaded.as_ref().and_then(|loaded| {
+        let json = loaded.get();
+        let data = json.field("data")?.to_owned();
+        let more = json.field("hasMore")?.to_owned();
+        let cursor = json.field("cursor").map(|cursor| cursor.to_owned());
+        Some((data, more, cursor))
+    });
+    match page {
+        None => (loaded, None.into_iter().chain(None)),
+        Some((data, more, cursor)) => {
+            let cursor = cursor.map(|cursor| ("cursor", cursor));
+            (
+                Some(data),
+                Some(("hasMore", more)).into_iter().chain(cursor),
+            )
+        }
+    }
+}
+
+/// JavaScript's strict equality: objects and lists are never equal to anything.
+fn same_version(a: RawJsonRef<'_>, b: RawJsonRef<'_>) -> bool {
+    match (a.as_f64(), b.as_f64()) {
+        (Some(a), Some(b)) => return a == b,
+        (None, None) => {}
+        _ => return false,
+    }
+    match (a.as_json_str(), b.as_json_str()) {
+        (Some(a), Some(b)) => a.eq_json(&b),
+        (None, None) => !a.is_object() && !a.is_array() && a.as_bytes() == b.as_bytes(),
+        _ => false,
+    }
+}
+
+/// The transport's reason as the caller sees it.
+fn refusal(reason: &str) -> LiveError {
+    let text = match reason {
+        code::UNAUTHENTICATED => "Authentication required",
+        code::CONNECTION_CLOSED => "WebSocket closed",
+        _ => "Access denied",
+    };
+    LiveError::new(reason.to_owned(), text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn versions_are_compared_strictly() {
+        let json = |text: &'static str| RawJsonRef::parse_str(text).unwrap();
+        for (a, b, same) in [
+            ("1", "1.0", true),
+            ("1", r#""1""#, false),
+            (r#""a""#, r#""\u0061""#, true),
+            ("null", "null", true),
+            ("null", "0", false),
+            ("true", "true", true),
+            ("true", "false", false),
+            ("{}", "{}", false),
+            ("[]", "[]", false),
+        ] {
+            assert_eq!(same_version(json(a), json(b)), same, "{a} {b}");
+        }
+    }
+}

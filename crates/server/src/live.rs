@@ -1,0 +1,270 @@
+//! An application of calls on this server: its futures polled on the worker, its verbs bound.
+
+use std::any::Any;
+use std::sync::{Arc, OnceLock};
+
+use millstream_core::{ConnId, RawJson, RawJsonRef, TopicName};
+use millstream_hub::{BatchMember, PublishError, PublishOptions, Published, Snapshot, Verdict};
+use millstream_live::{App, BoxFuture, Caller, Client, Ctx, Handled, Live, Platform, User};
+
+use crate::conn::{Conn, Handle};
+use crate::context::Context;
+use crate::hooks::{
+    Admission, Answer, AuthOutcome, AuthRequest, CloseInfo, HookError, Hooks, Message, Resume,
+    UpgradeRequest,
+};
+use crate::peer::Peer;
+use crate::worker::ask::try_now;
+
+/// Puts an application of calls in front of an application's own hooks.
+///
+/// Messages that are calls go to the application, all others to `hooks`. The identity of a caller
+/// is what the upgrade hook attached, if it is a `U`.
+///
+/// A call whose function finishes without waiting is answered in the turn in which it arrived,
+/// behind everything it published. Others move to the async runtime.
+///
+/// ```no_run
+/// use millstream_live::{App, Ctx, LiveError, Module};
+/// use millstream_server::{Server, with_live};
+///
+/// async fn add(_: Ctx<(), ()>, a: f64, b: f64) -> Result<f64, LiveError> {
+///     Ok(a + b)
+/// }
+///
+/// # async fn serve() -> Result<(), Box<dyn std::error::Error>> {
+/// let app = App::<(), ()>::new(()).module(Module::new("math").call("add", add)).build()?;
+/// Server::builder(with_live(app, ())).bind().await?.run().await?;
+/// # Ok(())
+/// # }
+/// ```
+pub fn with_live<S, U, H: Hooks>(app: App<S, U>, hooks: H) -> LiveHooks<S, U, H> {
+    LiveHooks {
+        app: Arc::new(app),
+        live: OnceLock::new(),
+        hooks,
+    }
+}
+
+/// What [`with_live`] makes.
+pub struct LiveHooks<S, U, H> {
+    app: Arc<App<S, U>>,
+    /// Bound to the server when the first message arrives.
+    live: OnceLock<Live<S, U>>,
+    hooks: H,
+}
+
+impl<S, U, H> std::fmt::Debug for LiveHooks<S, U, H> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("LiveHooks")
+            .field("app", &self.app)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Platform for Handle {
+    fn publish(
+        &self,
+        topic: &str,
+        event: &str,
+        data: RawJsonRef<'_>,
+        options: PublishOptions,
+    ) -> Result<Published, PublishError> {
+        Self::publish(self, topic, event, data, options)
+    }
+
+    fn publish_batched(&self, members: &[BatchMember<'_>]) -> Result<Vec<Published>, PublishError> {
+        self.publish_members(members)
+    }
+
+    fn send(&self, conn: ConnId, topic: &str, event: &str, data: RawJson) {
+        self.send_by_id(conn, topic, event, data);
+    }
+
+    fn subscribe(&self, conn: ConnId, topic: &str) -> BoxFuture<Result<(), String>> {
+        let (handle, topic) = (self.clone(), topic.to_owned());
+        Box::pin(async move { handle.subscribe_held(conn, &topic).await })
+    }
+
+    fn unsubscribe(&self, conn: ConnId, topic: &str) -> BoxFuture<()> {
+        let (handle, topic) = (self.clone(), topic.to_owned());
+        Box::pin(async move { handle.unsubscribe_by_id(conn, topic).await })
+    }
+
+    fn subscribers(&self, topic: &str) -> u64 {
+        Self::subscribers(self, topic)
+    }
+
+    fn as_any(&self) -> &dyn Any {
+        self
+    }
+}
+
+impl<U: User> Client<U> for Peer {
+    fn user(&self) -> Option<&U> {
+        self.user.get()
+    }
+
+    fn remote_address(&self) -> String {
+        self.remote_address.to_string()
+    }
+
+    fn request_id(&self) -> String {
+        self.request_id.to_string()
+    }
+
+    fn into_any(self: Arc<Self>) -> Arc<dyn Any + Send + Sync> {
+        self
+    }
+}
+
+/// What this server offers to handlers beyond the verbs of every platform.
+pub trait ServerCtx {
+    /// The connection the call came from: to be sent to, asked, closed, from any thread.
+    fn connection(&self) -> Option<Conn>;
+
+    /// The server. `None` in the test harness.
+    fn server(&self) -> Option<&Handle>;
+}
+
+impl<S, U: User> ServerCtx for Ctx<S, U> {
+    fn connection(&self) -> Option<Conn> {
+        let peer = Arc::clone(self.client()).into_any().downcast().ok()?;
+        Some(self.server()?.connection(self.conn()?, peer))
+    }
+
+    fn server(&self) -> Option<&Handle> {
+        self.platform().as_any().downcast_ref()
+    }
+}
+
+impl<S, U, H> LiveHooks<S, U, H>
+where
+    S: Send + Sync + 'static,
+    U: User,
+    H: Hooks,
+{
+    /// True when the message was a call.
+    fn call(&self, cx: &mut Context<'_>, message: &[u8]) -> bool {
+        let live = self
+            .live
+            .get_or_init(|| Live::new(Arc::clone(&self.app), Arc::new(cx.handle())));
+        let caller = Caller {
+            conn: Some(cx.id()),
+            client: cx.peer_shared(),
+        };
+        let Handled::Claimed(running) = live.handle_message(&caller, message) else {
+            return false;
+        };
+        match try_now(Answer::Later(running)) {
+            Ok(reply) => {
+                cx.catch_up();
+                if let Some(reply) = reply {
+                    cx.send(reply.topic, &reply.event, reply.data.get());
+                    for topic in &reply.release {
+                        cx.release(topic);
+                    }
+                }
+            }
+            Err(later) => {
+                let (handle, conn) = (cx.handle(), cx.id());
+                cx.runtime().spawn(async move {
+                    if let Some(reply) = later.await {
+                        handle.reply(conn, reply);
+                    }
+                });
+            }
+        }
+        true
+    }
+}
+
+/// Runs what nobody waits for: now if it can be done now.
+fn drive(cx: &Context<'_>, work: BoxFuture<()>) {
+    if let Err(later) = try_now(Answer::Later(work)) {
+        cx.runtime().spawn(later);
+    }
+}
+
+impl<S, U, H> Hooks for LiveHooks<S, U, H>
+where
+    S: Send + Sync + 'static,
+    U: User,
+    H: Hooks,
+{
+    fn upgrade(&self, request: UpgradeRequest) -> Answer<Result<Admission, HookError>> {
+        self.hooks.upgrade(request)
+    }
+
+    fn has_upgrade(&self) -> bool {
+        self.hooks.has_upgrade()
+    }
+
+    fn has_streams(&self) -> bool {
+        self.app.has_streams() || self.hooks.has_streams()
+    }
+
+    fn authenticates(&self) -> bool {
+        self.hooks.authenticates()
+    }
+
+    fn authenticate(&self, request: AuthRequest) -> Answer<Result<AuthOutcome, HookError>> {
+        self.hooks.authenticate(request)
+    }
+
+    fn open(&self, cx: &mut Context<'_>) {
+        self.hooks.open(cx);
+    }
+
+    fn message(&self, cx: &mut Context<'_>, message: Message<'_>) {
+        let bytes = match message {
+            Message::Text(text) => text.as_bytes(),
+            Message::Binary(bytes) => bytes,
+        };
+        if !self.call(cx, bytes) {
+            self.hooks.message(cx, message);
+        }
+    }
+
+    fn subscribe(
+        &self,
+        cx: &mut Context<'_>,
+        topic: &TopicName,
+    ) -> Answer<Result<Verdict, HookError>> {
+        self.hooks.subscribe(cx, topic)
+    }
+
+    fn subscribe_batch(
+        &self,
+        cx: &mut Context<'_>,
+        topics: &[TopicName],
+    ) -> Option<Answer<Result<Vec<Verdict>, HookError>>> {
+        self.hooks.subscribe_batch(cx, topics)
+    }
+
+    fn unsubscribe(&self, cx: &mut Context<'_>, topic: &str) {
+        self.hooks.unsubscribe(cx, topic);
+        if let Some(live) = self.live.get() {
+            drive(cx, live.handle_unsubscribed(cx.id(), topic));
+        }
+    }
+
+    fn resume(&self, cx: &mut Context<'_>, resume: &Resume<'_>) -> Answer<Result<(), HookError>> {
+        self.hooks.resume(cx, resume)
+    }
+
+    fn close(&self, cx: &mut Context<'_>, info: &CloseInfo<'_>) {
+        self.hooks.close(cx, info);
+        if let Some(live) = self.live.get() {
+            drive(cx, live.handle_closed(cx.id()));
+        }
+    }
+
+    fn pressure(&self, handle: &Handle, snapshot: &Snapshot) {
+        self.hooks.pressure(handle, snapshot);
+    }
+
+    fn drain(&self, cx: &mut Context<'_>) {
+        self.hooks.drain(cx);
+    }
+}
