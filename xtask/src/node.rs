@@ -54,6 +54,26 @@ pub(crate) fn browser() -> Outcome {
     server.stop()
 }
 
+/// Our TypeScript transport client: its own tests, the recorded sessions of svelte-realtime, a
+/// browser.
+pub(crate) fn typescript() -> Outcome {
+    let folder = root().join("clients/ts");
+    install::node_packages(&folder)?;
+    run(command("npm")
+        .args(["test", "--loglevel=error"])
+        .current_dir(&folder))
+}
+
+/// The same client against the `millstream` binary.
+pub(crate) fn typescript_server() -> Outcome {
+    let folder = root().join("clients/ts");
+    install::node_packages(&folder)?;
+    run(command("npm")
+        .args(["run", "test:server", "--loglevel=error"])
+        .env("MILLSTREAM_BIN", release::binary("millstream")?)
+        .current_dir(&folder))
+}
+
 fn transport(client: &[&str]) -> Outcome {
     let folder = root().join("clients/transport-test");
     install::node_packages(&folder)?;

@@ -26,6 +26,8 @@ const FULL: &[Step] = &[
     ("client frames, restart", node::frames),
     ("published client", node::published_client),
     ("browser", node::browser),
+    ("TypeScript client", node::typescript),
+    ("TypeScript client, real server", node::typescript_server),
 ];
 
 /// Runs the steps, or those whose name contains `only`.
