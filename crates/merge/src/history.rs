@@ -36,7 +36,7 @@ impl Default for HistoryLimits {
 /// Values that were shown, and which of them is shown now.
 #[derive(Clone, Debug)]
 pub(crate) struct History<T> {
-    limits: HistoryLimits,
+    pub(crate) limits: HistoryLimits,
     entries: VecDeque<(Content<T>, usize)>,
     /// The entry that is shown.
     at: usize,

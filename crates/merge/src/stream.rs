@@ -329,9 +329,13 @@ impl<T: Item> Stream<T> {
         self.show(success)
     }
 
-    /// Begins to remember values; the current one is the first.
+    /// Begins to remember values; the current one is the first. A history that was begun before
+    /// goes on; the limits hold from the next value on.
     pub fn enable_history(&mut self, limits: HistoryLimits) {
-        self.history = Some(History::new(limits, Content::of(&self.server)));
+        match &mut self.history {
+            Some(history) => history.limits = limits,
+            None => self.history = Some(History::new(limits, Content::of(&self.server))),
+        }
     }
 
     /// Stops recording.
@@ -341,10 +345,10 @@ impl<T: Item> Stream<T> {
         }
     }
 
-    /// Records again, the current value first.
+    /// Records again, the current value first. Does nothing unless recording was stopped.
     pub fn resume_history(&mut self) {
         let current = Content::of(&self.server);
-        if let Some(history) = &mut self.history {
+        if let Some(history) = self.history.as_mut().filter(|history| history.paused) {
             history.paused = false;
             history.record(current);
         }
