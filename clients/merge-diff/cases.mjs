@@ -140,7 +140,7 @@ export function generator(seed) {
             const steps = many(20, () => {
                 if (chance(35)) return { [pick(['undo', 'undo', 'redo'])]: true };
                 if (chance(8)) return { [pick(['pause', 'resume'])]: true };
-                if (chance(8)) return { reply: reply(made.options) };
+                if (chance(8)) return { reply: { data: list(field(made.options), 6) } };
                 if (chance(5)) return { page: page(made.options) };
                 return told(made.options);
             });
