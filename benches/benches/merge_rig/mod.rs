@@ -60,7 +60,13 @@ impl Rig {
             let rows = (0..len).map(|id| item(op, id)).collect();
             merge.load_rows(rows).expect("no limits");
         }
-        Self { merge, op, len, next: len, state: 1 }
+        Self {
+            merge,
+            op,
+            len,
+            next: len,
+            state: 1,
+        }
     }
 
     /// The data of the next `count` rounds.
@@ -69,11 +75,17 @@ impl Rig {
     }
 
     fn id(&mut self) -> usize {
-        if matches!(self.op, Op::PrependEvict | Op::AppendEvict | Op::LatestPush | Op::JoinLeave) {
+        if matches!(
+            self.op,
+            Op::PrependEvict | Op::AppendEvict | Op::LatestPush | Op::JoinLeave
+        ) {
             self.next += 1;
             return self.next;
         }
-        self.state = self.state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+        self.state = self
+            .state
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1);
         (self.state >> 33) as usize % self.len
     }
 
@@ -83,7 +95,10 @@ impl Rig {
         if self.op == Op::Frame16 {
             let mut queue = Vec::with_capacity(16);
             for chunk in data.chunks(16) {
-                let event = |data: &RawJson| Event { name: "updated", data: data.clone() };
+                let event = |data: &RawJson| Event {
+                    name: "updated",
+                    data: data.clone(),
+                };
                 queue.extend(chunk.iter().map(event));
                 let _ = merge.apply_frame(&mut queue, drop);
             }

@@ -176,6 +176,14 @@ pub trait Item: Clone {
         self
     }
 
+    /// What [`sanitised`](Self::sanitised) and then [`spot`](Self::spot) give: for types that can
+    /// do both in one pass.
+    fn received(self, reader: &Self::Reader) -> (Self, KeySpot) {
+        let item = self.sanitised(reader);
+        let spot = item.spot(reader);
+        (item, spot)
+    }
+
     /// The elements, if it is a list.
     ///
     /// # Errors

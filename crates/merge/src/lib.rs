@@ -22,4 +22,4 @@ pub use merge::{Merge, Shape};
 pub use options::{Options, Settings, Strategy};
 pub use raw::RawReader;
 pub use reply::{Missed, Reply, ReplyError};
-pub use stream::{ChangeId, Content, Edit, Stream, StreamLimits};
+pub use stream::{ChangeId, Content, Edit, EditFunction, Stream, StreamLimits};

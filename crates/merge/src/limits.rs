@@ -9,7 +9,8 @@
 ///
 /// A refused event changes nothing, but others may have applied it: the value then
 /// [`is_behind`](crate::Merge::is_behind) until it is loaded again. What `max` evicts makes room
-/// first. Memory: at most `entries_max x 58 bytes` beside the items' own bytes.
+/// first. Memory beside the items' own bytes: `entries_max x 60 bytes` after a load, up to twice
+/// that after growing by single events.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
     /// Most entries of a list (at most 2^31).

@@ -278,15 +278,6 @@ impl<T: Item> Merge<T> {
         &mut self.stats
     }
 
-    pub(crate) const fn state(&self) -> &State<T> {
-        &self.state
-    }
-
-    /// Takes a state of the same stream, which is within the limits.
-    pub(crate) fn set_state(&mut self, state: State<T>) {
-        self.state = state;
-    }
-
     pub(crate) const fn reader(&self) -> &T::Reader {
         &self.reader
     }
@@ -343,11 +334,10 @@ impl<T: Item> Merge<T> {
         if !self.options.strategy.is_keyed() || verb == Verb::Nothing {
             return Slot::keyless(data);
         }
-        let item = data.sanitised(&self.reader);
-        let spot = match verb {
-            Verb::Insert | Verb::Update | Verb::Remove => item.spot(&self.reader),
-            _ => return Slot::keyless(item),
-        };
+        if verb == Verb::Refresh || verb == Verb::Replace {
+            return Slot::keyless(data.sanitised(&self.reader));
+        }
+        let (item, spot) = data.received(&self.reader);
         Slot { item, spot }
     }
 

@@ -24,8 +24,12 @@ pub struct RawReader {
     field: Box<str>,
     /// `{"id":`, how most items begin.
     opening: Box<[u8]>,
+    /// Whether what begins that way needs no look at the beginning.
+    is_quick: bool,
     /// `"id"`, unless the name has to be written with escapes, or may be without `\u`.
     quoted: Option<Finder<'static>>,
+    /// How `"id"` begins.
+    start: [u8; 3],
     /// `\u`: any other spelling of a member name holds it.
     escape: Finder<'static>,
     /// In two of the reserved names.
@@ -44,11 +48,20 @@ impl RawReader {
         Self {
             field: field.into(),
             opening,
+            is_quick: is_plain && !RESERVED.contains(&field),
+            start: *quoted.first_chunk().unwrap_or(b"\"\"\""),
             quoted: is_plain.then(|| Finder::new(&quoted).into_owned()),
             escape: Finder::new(b"\\u").into_owned(),
             proto: Finder::new(b"proto").into_owned(),
             constructor: Finder::new(b"constructor").into_owned(),
         }
+    }
+
+    /// What follows `{"id":`, if the item begins so and nothing before that matters.
+    #[inline]
+    fn after_opening<'a>(&self, text: &'a str) -> Option<&'a [u8]> {
+        let rest = text.as_bytes().strip_prefix(&*self.opening)?;
+        self.is_quick.then_some(rest)
     }
 
     /// Whether no member after `text[at..]` can have the name of the key field.
@@ -57,7 +70,39 @@ impl RawReader {
         let (Some(quoted), Some(rest)) = (&self.quoted, text.as_bytes().get(at..)) else {
             return false;
         };
-        quoted.find(rest).is_none() && self.escape.find(rest).is_none()
+        !self.may_name(rest) || (quoted.find(rest).is_none() && self.escape.find(rest).is_none())
+    }
+
+    /// Whether `text` may hold the name of the key field, a reserved name or an escape. One quick
+    /// pass that says no for most items, so that the exact searches need not run.
+    #[inline]
+    fn may_name(&self, text: &[u8]) -> bool {
+        const BLOCK: usize = 16;
+        let start = self.start;
+        let Some(places) = text.len().checked_sub(2).filter(|places| *places >= BLOCK) else {
+            return text
+                .windows(3)
+                .any(|three| is_telling(three[0], three[1], three[2], start));
+        };
+        let mut at = 0;
+        loop {
+            let block = |from: usize| text.get(from..).and_then(<[u8]>::first_chunk::<BLOCK>);
+            let (Some(a), Some(b), Some(c)) = (block(at), block(at + 1), block(at + 2)) else {
+                return true;
+            };
+            let mut any = false;
+            for place in 0..BLOCK {
+                any |= is_telling(a[place], b[place], c[place], start);
+            }
+            if any {
+                return true;
+            }
+            if at + BLOCK >= places {
+                return false;
+            }
+            // The last block may overlap the one before it.
+            at = (at + BLOCK).min(places - BLOCK);
+        }
     }
 
     /// The value of the last member that has the name of the key field.
@@ -118,7 +163,7 @@ impl Item for RawJson {
             return KeySpot::Missing;
         }
         let start = reader.opening.len();
-        if bytes.starts_with(&reader.opening) && reader.is_last(text, start) {
+        if reader.after_opening(text).is_some() && reader.is_last(text, start) {
             return spot_at(text, start);
         }
         match reader.search(self.get()) {
@@ -179,6 +224,20 @@ impl Item for RawJson {
         sanitise(self)
     }
 
+    #[inline]
+    fn received(self, reader: &RawReader) -> (Self, KeySpot) {
+        let text = self.as_str();
+        if let Some(rest) = reader.after_opening(text)
+            && !reader.may_name(rest)
+        {
+            let spot = spot_at(text, reader.opening.len());
+            return (self, spot);
+        }
+        let item = self.sanitised(reader);
+        let spot = item.spot(reader);
+        (item, spot)
+    }
+
     fn into_rows(self) -> Result<Vec<Self>, Self> {
         if !self.get().is_array() {
             return Err(self);
@@ -190,6 +249,15 @@ impl Item for RawJson {
             .map(|element| row(&self, element, whole))
             .collect())
     }
+}
+
+/// Whether three bytes in a row are the beginning of the quoted key field, `\u`, or in a reserved
+/// name: all of those hold `oto` or `cto`.
+#[inline]
+const fn is_telling(a: u8, b: u8, c: u8, start: [u8; 3]) -> bool {
+    ((a == b'\\') & (b == b'u'))
+        | (((a == b'o') | (a == b'c')) & (b == b't') & (c == b'o'))
+        | ((a == start[0]) & (b == start[1]) & (c == start[2]))
 }
 
 fn row(list: &RawJson, element: RawJsonRef<'_>, whole: usize) -> RawJson {

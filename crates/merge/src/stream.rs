@@ -85,6 +85,9 @@ impl<T: Item> Content<T> {
     }
 }
 
+/// A change of a whole value.
+pub type EditFunction<T> = dyn Fn(&mut Content<T>) + Send;
+
 /// A change that the client shows before the server has confirmed it.
 pub enum Edit<T> {
     /// As if this event had arrived.
@@ -96,7 +99,7 @@ pub enum Edit<T> {
     },
     /// A function of the shown value. It must give the same result for the same value, since it
     /// runs whenever the changes are laid over a new value of the server.
-    Function(Box<dyn Fn(&mut Content<T>) + Send>),
+    Function(Box<EditFunction<T>>),
 }
 
 impl<T: Item> Edit<T> {
@@ -182,6 +185,8 @@ pub struct Stream<T: Item> {
     next_id: u64,
     limits: StreamLimits,
     history: Option<History<T>>,
+    /// The server's value has changed since it was recorded.
+    unrecorded: bool,
     /// What readers saw last, if it was no list: they are not called for the same again.
     last: Content<T>,
 }
@@ -198,6 +203,7 @@ impl<T: Item> Stream<T> {
             next_id: 0,
             limits: stream_limits,
             history: None,
+            unrecorded: false,
             last: Content::Undefined,
         }
     }
@@ -305,7 +311,7 @@ impl<T: Item> Stream<T> {
             bytes,
             confirmed: false,
         });
-        self.show(true);
+        self.show(false);
         Ok(ChangeId(id))
     }
 
@@ -325,8 +331,9 @@ impl<T: Item> Stream<T> {
         if success && !pending.confirmed {
             // What cannot be applied was not shown either.
             let _ = apply_edit(&mut self.server, &pending.edit);
+            self.unrecorded = true;
         }
-        self.show(success)
+        self.show(false)
     }
 
     /// Begins to remember values; the current one is the first. A history that was begun before
@@ -454,17 +461,19 @@ impl<T: Item> Stream<T> {
         }
     }
 
-    /// The value may have changed: says whether readers should be called, and records it.
-    fn show(&mut self, record: bool) -> bool {
+    /// The value may have changed: says whether readers should be called. What the server did is
+    /// recorded once no changes are in flight any more.
+    fn show(&mut self, by_server: bool) -> bool {
         self.overlay = None;
         let notify = self.notify();
-        if record
-            && notify
-            && self.pending.is_empty()
-            && let Some(history) = &mut self.history
-            && history.takes(self.server.len())
-        {
-            history.record(Content::of(&self.server));
+        self.unrecorded |= by_server && (notify || !self.pending.is_empty());
+        if self.unrecorded && self.pending.is_empty() {
+            self.unrecorded = false;
+            if let Some(history) = &mut self.history
+                && history.takes(self.server.len())
+            {
+                history.record(Content::of(&self.server));
+            }
         }
         notify
     }

@@ -6,7 +6,7 @@ use common::Rig;
 use proptest::prelude::*;
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 3_000, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 1_000, ..ProptestConfig::default() })]
 
     #[test]
     fn the_engine_does_what_the_rules_say(ops in proptest::collection::vec(any::<u8>(), 3..300)) {

@@ -159,7 +159,7 @@ impl<'a> Rig<'a> {
     }
 
     fn value(&mut self) -> (RawJson, Value) {
-        if self.byte() % 4 == 0 {
+        if self.byte().is_multiple_of(4) {
             self.item()
         } else {
             self.list()
@@ -244,7 +244,7 @@ impl<'a> Rig<'a> {
     fn delta(&mut self) {
         let (raw, _) = self.list();
         let mut text = raw.as_str().to_owned();
-        if self.byte() % 2 == 0 {
+        if self.byte().is_multiple_of(2) {
             text = text.replacen("{\"", "{\"_deleted\":1,\"", 1);
         }
         let (raw, value) = both(&text);
@@ -302,7 +302,7 @@ impl<'a> Rig<'a> {
         let Some(at) = usize::from(self.byte()).checked_rem(self.pending.len()) else {
             return;
         };
-        let success = self.byte() % 3 != 0;
+        let success = !self.byte().is_multiple_of(3);
         let Pending {
             id,
             event,
