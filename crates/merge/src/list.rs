@@ -352,3 +352,49 @@ fn hash_at<T: Item>(
         .get(position.wrapping_sub(base) as usize)
         .map_or(0, |slot| slot.key().hash(hasher))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use millstream_core::{Random, RawJson, SeededRandom};
+
+    #[test]
+    fn index_and_strays_fit_the_items_whatever_is_done() {
+        let reader = RawJson::reader("id");
+        let mut random = SeededRandom::new(11);
+        let item = |random: &mut SeededRandom| {
+            let text = match random.below(12) {
+                0 => "{}".to_owned(),
+                1 => r#"{"id":[]}"#.to_owned(),
+                2 => "null".to_owned(),
+                n => format!(r#"{{"id":{}}}"#, n % 5),
+            };
+            RawJson::parse(text.into_bytes().into()).unwrap()
+        };
+        for _ in 0..300 {
+            let rows = (0..random.below(9)).map(|_| item(&mut random)).collect();
+            let mut list = List::from_rows(rows, Some(&reader));
+            list.check();
+            for _ in 0..30 {
+                let slot = read(item(&mut random), Some(&reader));
+                let known = list.find(slot.key());
+                match (random.below(4), known) {
+                    (0, Some(at)) => drop(list.swap_remove(at)),
+                    (_, Some(at)) => drop(list.replace(at, slot)),
+                    (0 | 1, None) => list.push_back(slot),
+                    (_, None) => list.push_front(slot),
+                }
+                list.check();
+                if list.len() > 8 {
+                    if random.below(2) == 0 {
+                        list.evict_front(2, &mut SmallVec::new());
+                        assert!(list.strays == 0 || !list.disordered);
+                    } else {
+                        list.evict_back();
+                    }
+                    list.check();
+                }
+            }
+        }
+    }
+}

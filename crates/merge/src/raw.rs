@@ -481,10 +481,10 @@ mod tests {
 
     #[test]
     fn small_rows_do_not_keep_a_document() {
-        let big = format!("[{{\"id\":1}},{}]", format!("\"{}\"", "x".repeat(4_000)));
+        let big = format!("[{{\"id\":1}},\"{}\"]", "x".repeat(4_000));
         let list = json(&big);
         let whole = list.as_bytes().as_ptr_range();
-        let rows = list.clone().into_rows().unwrap();
+        let rows = list.into_rows().unwrap();
         assert!(!whole.contains(&rows[0].as_bytes().as_ptr()));
         assert!(whole.contains(&rows[1].as_bytes().as_ptr()));
         assert!(json("{}").into_rows().is_err());

@@ -191,10 +191,7 @@ fn limits_refuse_and_say_so() {
     assert_eq!(text(&merge), r#"[{"id":1},{"id":2}]"#);
     merge.load(json("[]")).unwrap();
     assert!(!merge.is_behind());
-    assert!(
-        merge.apply("created", big.clone()).is_ok(),
-        "30 bytes fit exactly"
-    );
+    assert!(merge.apply("created", big).is_ok(), "30 bytes fit exactly");
     let stats = merge.stats();
     assert_eq!((stats.refused_entries, stats.refused_bytes), (2, 1));
 
