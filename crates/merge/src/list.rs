@@ -131,8 +131,6 @@ impl<T: Item> List<T> {
         self.slots.push_front(slot);
         self.base = self.base.wrapping_sub(1);
         self.point(self.base);
-        // A stray of the same key now lies behind it, where building again would prefer it.
-        self.disordered |= self.strays > 0;
     }
 
     /// Takes the addressable item at `at` out and moves the last one there. The second value is
@@ -192,15 +190,13 @@ impl<T: Item> List<T> {
                 let (slots, base) = (&self.slots, self.base);
                 let same = |other: &u32| *other == position || is_at(slots, base, *other, &key);
                 match self.index.find_entry(hash, same) {
-                    Ok(entry) => {
-                        let (other, _) = entry.remove();
-                        // The other is a stray from now on, in place of the dropped one.
-                        self.disordered |= other != position;
-                    }
+                    // If it led to another item, that is a stray now, in place of the dropped one.
+                    Ok(entry) => drop(entry.remove()),
                     Err(_) => self.strays -= 1,
                 }
             }
         }
+        self.disordered |= self.strays > 0;
         Some(slot.item)
     }
 

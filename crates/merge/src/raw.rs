@@ -444,6 +444,22 @@ mod tests {
     }
 
     #[test]
+    fn the_quick_pass_sees_every_place_and_nothing_else() {
+        let reader = RawJson::reader("id");
+        for len in 0..80 {
+            let plain = vec![b'x'; len];
+            assert!(!reader.may_name(&plain), "{len}");
+            for telling in [b"\"id".as_slice(), b"\\u0", b"oto", b"cto"] {
+                for at in 0..(len + 1).saturating_sub(3) {
+                    let mut text = plain.clone();
+                    text[at..at + 3].copy_from_slice(telling);
+                    assert!(reader.may_name(&text), "{telling:?} at {at} of {len}");
+                }
+            }
+        }
+    }
+
+    #[test]
     fn odd_field_names() {
         for (field, item) in [
             ("a/b", r#"{"a\/b":1}"#),

@@ -161,6 +161,20 @@ fn the_index_is_rebuilt_only_for_disturbed_duplicates() {
 }
 
 #[test]
+fn an_append_finds_what_evictions_at_the_back_have_lost() {
+    let mut merge = loaded(crud(true, 3), r#"[{"id":1,"n":"first"},{"id":2},{"id":1}]"#);
+    merge.apply("created", json(r#"{"id":3}"#)).unwrap();
+    assert!(merge.find(Key::Number(1.0)).is_none());
+    merge.adopt(&Settings {
+        prepend: Some(false),
+        ..Settings::default()
+    });
+    merge.apply("created", json(r#"{"id":4}"#)).unwrap();
+    let found = merge.find(Key::Number(1.0)).unwrap();
+    assert_eq!(found.as_str(), r#"{"id":1,"n":"first"}"#);
+}
+
+#[test]
 fn limits_refuse_and_say_so() {
     let limits = Limits {
         entries_max: 2,
