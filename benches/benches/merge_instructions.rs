@@ -1,4 +1,5 @@
 //! The same as instruction counts of 160 rounds, which do not depend on what else the machine does.
+//! Not with a million items: making them takes minutes here.
 
 #![allow(
     unused_qualifications,
@@ -27,14 +28,12 @@ fn ready(op: Op, len: usize) -> (Rig, Vec<RawJson>) {
 #[library_benchmark]
 #[bench::update_100(args = (Op::Update, 100), setup = ready)]
 #[bench::update_10_000(args = (Op::Update, 10_000), setup = ready)]
-#[bench::update_1_000_000(args = (Op::Update, 1_000_000), setup = ready)]
 #[bench::delete_create_100(args = (Op::DeleteCreate, 100), setup = ready)]
 #[bench::delete_create_10_000(args = (Op::DeleteCreate, 10_000), setup = ready)]
 #[bench::prepend_evict_100(args = (Op::PrependEvict, 100), setup = ready)]
 #[bench::prepend_evict_10_000(args = (Op::PrependEvict, 10_000), setup = ready)]
 #[bench::append_evict_100(args = (Op::AppendEvict, 100), setup = ready)]
 #[bench::append_evict_10_000(args = (Op::AppendEvict, 10_000), setup = ready)]
-#[bench::append_evict_1_000_000(args = (Op::AppendEvict, 1_000_000), setup = ready)]
 #[bench::join_leave_100(args = (Op::JoinLeave, 100), setup = ready)]
 #[bench::join_leave_10_000(args = (Op::JoinLeave, 10_000), setup = ready)]
 #[bench::cursor_update_100(args = (Op::CursorUpdate, 100), setup = ready)]

@@ -131,7 +131,7 @@ fn item(op: Op, id: usize) -> RawJson {
         _ => "id",
     };
     let mut text = format!(
-        r#"{{"{field}":{id},"title":"A row of a list","done":false,"owner":{{"name":"Ada"}},"text":""#
+        r#"{{"{field}":{id},"title":"A row","done":false,"owner":{{"name":"Ada"}},"text":""#
     );
     let filler = 198 - text.len();
     text.extend(core::iter::repeat_n('x', filler));

@@ -4,7 +4,7 @@
 ///
 /// | limit | default | at the limit | counter |
 /// |---|---|---|---|
-/// | `entries_max` | 1,000,000 | an event or load that would exceed it is refused | `refused_entries` |
+/// | `entries_max` | 1,000,000 | what would exceed it is refused | `refused_entries` |
 /// | `bytes_max` | 64 MiB | the same | `refused_bytes` |
 ///
 /// A refused event changes nothing, but others may have applied it: the value then

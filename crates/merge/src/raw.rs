@@ -77,32 +77,38 @@ impl RawReader {
     /// pass that says no for most items, so that the exact searches need not run.
     #[inline]
     fn may_name(&self, text: &[u8]) -> bool {
-        const BLOCK: usize = 16;
+        const BLOCK: usize = 32;
         let start = self.start;
         let Some(places) = text.len().checked_sub(2).filter(|places| *places >= BLOCK) else {
             return text
                 .windows(3)
                 .any(|three| is_telling(three[0], three[1], three[2], start));
         };
-        let mut at = 0;
-        loop {
-            let block = |from: usize| text.get(from..).and_then(<[u8]>::first_chunk::<BLOCK>);
-            let (Some(a), Some(b), Some(c)) = (block(at), block(at + 1), block(at + 2)) else {
-                return true;
-            };
-            let mut any = false;
-            for place in 0..BLOCK {
-                any |= is_telling(a[place], b[place], c[place], start);
+        let (firsts, seconds, thirds) = (&text[..places], &text[1..=places], &text[2..]);
+        let mut found = [0_u8; BLOCK];
+        let mut look = |a: &[u8; BLOCK], b: &[u8; BLOCK], c: &[u8; BLOCK]| {
+            for (place, found) in found.iter_mut().enumerate() {
+                *found |= u8::from(is_telling(a[place], b[place], c[place], start));
             }
-            if any {
-                return true;
-            }
-            if at + BLOCK >= places {
-                return false;
-            }
-            // The last block may overlap the one before it.
-            at = (at + BLOCK).min(places - BLOCK);
+        };
+        let (blocks, _) = firsts.as_chunks::<BLOCK>();
+        let others = seconds
+            .as_chunks::<BLOCK>()
+            .0
+            .iter()
+            .zip(thirds.as_chunks::<BLOCK>().0);
+        for (a, (b, c)) in blocks.iter().zip(others) {
+            look(a, b, c);
         }
+        // What is left over, together with some of what was seen.
+        if let (Some(a), Some(b), Some(c)) = (
+            firsts.last_chunk(),
+            seconds.last_chunk(),
+            thirds.last_chunk(),
+        ) {
+            look(a, b, c);
+        }
+        found.iter().any(|found| *found != 0)
     }
 
     /// The value of the last member that has the name of the key field.

@@ -20,7 +20,7 @@
 //! | `{"reply": {"data": ..., "delta": true, ...}}` | a subscribe reply, options included |
 //! | `{"page": [...]}` | another page |
 //! | `{"hydrate": value}` | a value before the first load |
-//! | `{"start": {"event": ..., "data": ...}, "id": 1}` | a change in flight; without `id`, numbered from 0 |
+//! | `{"start": {"event", "data"}, "id": 1}` | a change in flight; ids default to 0, 1, ... |
 //! | `{"start": {"set": value}}`, `{"start": {"push": value}}` | the same with a function |
 //! | `{"settle": 1, "ok": true}` | its outcome; `null` means the oldest |
 //! | `{"frame": [...]}` | an animation frame |
