@@ -11,7 +11,7 @@ mod compare;
 mod drive;
 
 pub use compare::{check, same};
-pub use drive::drive;
+pub use drive::{drive, drive_text};
 
 use serde_json::{Map, Value, json};
 

@@ -118,6 +118,17 @@ impl RawJson {
         RawJsonRef(&self.0)
     }
 
+    /// A part of this value (an element, a field) as a value of its own that shares the bytes.
+    /// `None` if `part` lies elsewhere.
+    ///
+    /// The whole stays in memory for as long as the part does.
+    #[must_use]
+    pub fn share(&self, part: RawJsonRef<'_>) -> Option<Self> {
+        let at = part.0.as_ptr().addr().checked_sub(self.0.as_ptr().addr())?;
+        let inside = at.checked_add(part.0.len())? <= self.0.len();
+        inside.then(|| Self(self.0.slice_ref(part.0)))
+    }
+
     /// The bytes.
     #[must_use]
     pub fn as_bytes(&self) -> &[u8] {
@@ -533,6 +544,17 @@ mod tests {
         assert!(RawJsonRef::parse_str_with_depth("1", 0).is_ok());
         assert!(RawJsonRef::parse_str_with_depth("[]", 0).is_err());
         assert!(RawJsonRef::parse_str(&"[".repeat(1_000_000)).is_err());
+    }
+
+    #[test]
+    fn parts_share_and_strangers_do_not() {
+        let whole = RawJson::parse(Bytes::from_static(b"[{\"a\":1},2]")).unwrap();
+        let part = whole.get().elements().next().unwrap();
+        let shared = whole.share(part).unwrap();
+        assert_eq!(shared.as_str(), "{\"a\":1}");
+        assert_eq!(shared.as_bytes().as_ptr(), part.as_bytes().as_ptr());
+        assert!(whole.share(RawJsonRef::NULL).is_none());
+        assert!(shared.share(whole.get()).is_none());
     }
 
     #[test]

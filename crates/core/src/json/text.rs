@@ -123,6 +123,12 @@ impl<'a> JsonStr<'a> {
     }
 
     /// UTF-16 code units with escapes resolved: surrogates may pair up across two escapes.
+    ///
+    /// Two tokens mean the same string for JavaScript exactly when these are equal.
+    pub fn code_units(&self) -> impl Iterator<Item = u16> + use<'a> {
+        self.units()
+    }
+
     fn units(&self) -> Units<'a> {
         Units {
             rest: self.inner(),
