@@ -1,5 +1,6 @@
 #![doc = include_str!("../README.md")]
 
+mod binary;
 mod close;
 mod control;
 mod decoder;
@@ -10,6 +11,11 @@ pub mod client;
 pub mod frame;
 pub mod negotiation;
 
+pub use binary::{
+    BINARY_HEADER_BYTES_MAX, BinaryCall, BinaryFault, BinaryFrame, ChunkHead, HeaderTooLong,
+    UploadChunk, encode_binary_call, encode_cancel, encode_chunk, recognise_binary, split_call,
+    split_control,
+};
 pub use client::{BatchMembers, Data, ServerFrame, recognise_server};
 pub use close::{CLOSE_REASON_BYTES_MAX, CloseCode, Reaction, encode_close};
 pub use control::{

@@ -7,7 +7,7 @@ use millstream_core::RawJsonRef;
 use millstream_replay::{
     Limits, Numbers, Outcome, Read, Replay, RingLimits, encode_record, write_end, write_msg,
 };
-use millstream_vectors::{Engine, is_undefined, number, positive_integer};
+use millstream_vectors::{Engine, is_undefined, number, positive_integer, rule};
 use serde_json::{Map, Value, json};
 
 /// Replay as the original's plug-in shows it, and the host around it.
@@ -101,7 +101,7 @@ impl Engine for Plugin {
                 Ok(None)
             }
             "setUserData" | "wsSubscribe" => Ok(None),
-            other => panic!("an operation replay does not have: {other}"),
+            other => Err(rule("unknown-operation", other)),
         }
     }
 }
