@@ -70,3 +70,14 @@ impl Connection {
         !core::mem::replace(&mut self.announced, true)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_sizes_are_what_the_documentation_says() {
+        assert_eq!(size_of::<Connection>(), 48);
+        assert_eq!(size_of::<crate::entry::Entry>(), 216);
+    }
+}

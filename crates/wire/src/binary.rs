@@ -206,7 +206,7 @@ impl<'a> UploadChunk<'a> {
 pub fn split_call(frame: &[u8]) -> Result<(&[u8], &[u8]), BinaryFault> {
     let bytes = frame.len();
     let rest = frame.get(1..).ok_or(BinaryFault::TooShort { bytes })?;
-    split_header(rest).unwrap_or(Err(BinaryFault::TooShort { bytes }))
+    split_header(rest, bytes)
 }
 
 /// The type and the upload of a control frame; `None` if it is too short. Bytes behind are ignored.
@@ -275,17 +275,20 @@ impl<'a> ChunkHead<'a> {
             return Ok((None, self.rest));
         }
         let bytes = CHUNK_HEAD_BYTES + self.rest.len();
-        let split = split_header(self.rest).unwrap_or(Err(BinaryFault::TooShort { bytes }));
-        split.map(|(header, payload)| (Some(header), payload))
+        let (header, payload) = split_header(self.rest, bytes)?;
+        Ok((Some(header), payload))
     }
 }
 
-/// Splits at a header's length; `None` without room for the length.
-fn split_header(bytes: &[u8]) -> Option<Result<(&[u8], &[u8]), BinaryFault>> {
-    let (length, rest) = bytes.split_first_chunk::<2>()?;
+/// Splits the last part of a frame of `bytes` bytes into a header, whose length comes first, and a
+/// payload.
+fn split_header(rest: &[u8], bytes: usize) -> Result<(&[u8], &[u8]), BinaryFault> {
+    let (length, rest) = rest
+        .split_first_chunk::<2>()
+        .ok_or(BinaryFault::TooShort { bytes })?;
     let header = usize::from(u16::from_be_bytes(*length));
     let split = rest.split_at_checked(header);
-    Some(split.ok_or(BinaryFault::HeaderPastEnd { header }))
+    split.ok_or(BinaryFault::HeaderPastEnd { header })
 }
 
 /// A header that does not fit into a frame; nothing was written.

@@ -208,7 +208,7 @@ impl Rig {
             0 => self.engine.finish(key, Ok(RawJson::NULL)),
             _ => self.engine.refuse(key, Failure::new("NO", "no")),
         };
-        assert_eq!(there, self.model.finish(id, how % 2 == 0));
+        assert_eq!(there, self.model.finish(id, how.is_multiple_of(2)));
     }
 
     fn reauthorized(&mut self, which: u8, how: u8) {
@@ -220,7 +220,7 @@ impl Rig {
             _ => Ok(()),
         };
         let there = self.engine.reauthorized(key, verdict);
-        assert_eq!(there, self.model.reauthorized(id, how % 3 != 0));
+        assert_eq!(there, self.model.reauthorized(id, !how.is_multiple_of(3)));
     }
 
     fn rare(&mut self, conn: u64, how: u8, amount: u8) {
