@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use millstream_core::{Random, RawJsonRef, SeededRandom};
-use millstream_replay::{Limits, Read, Replay, RingLimits, TopicKey, encode_record, write_msg};
+use millstream_replay::{Limits, Replay, RingLimits, TopicKey, encode_record, write_msg};
 
 /// Names the eviction benchmark goes through.
 pub(crate) const NAMES: u32 = 100_000;
@@ -96,14 +96,15 @@ impl History {
         pushed.expect("in the limits").number
     }
 
-    /// Reads the last `missed` frames, taking a reference to each.
+    /// Goes through the last `missed` frames.
     pub(crate) fn read(&mut self, missed: u64) -> usize {
         let head = self.replay.head("topic:0");
         let mut bytes = 0;
         if let Some(mut cursor) = self.replay.since("topic:0", head - missed).cursor {
-            while let Read::Frame { frame, .. } = self.replay.read(&mut cursor) {
-                bytes += frame.clone().len();
-            }
+            let _ = self.replay.read_while(&mut cursor, |_, frame| {
+                bytes += frame.len();
+                true
+            });
         }
         bytes
     }
@@ -113,9 +114,10 @@ impl History {
         let head = self.replay.head("topic:0");
         self.out.clear();
         if let Some(mut cursor) = self.replay.since("topic:0", head - missed).cursor {
-            while let Read::Frame { frame, .. } = self.replay.read(&mut cursor) {
+            let _ = self.replay.read_while(&mut cursor, |_, frame| {
                 write_msg(&mut self.out, "topic:0", None, frame);
-            }
+                true
+            });
         }
         self.out.len()
     }

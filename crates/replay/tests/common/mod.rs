@@ -71,7 +71,8 @@ impl Rig {
                 0..=6 => self.push(topic, amount),
                 7 => self.push_at(topic, amount),
                 8 | 9 => self.since(topic, amount),
-                10 | 11 => self.read(usize::from(chunk[1]), amount),
+                10 => self.read(usize::from(chunk[1]), amount),
+                11 => self.read_while(usize::from(chunk[1]), amount),
                 12 => self.head(topic),
                 13 => self.clear_topic(topic),
                 14 => self.push_larger(topic, amount),
@@ -195,6 +196,26 @@ impl Rig {
             if matches!(read, Read::End { .. } | Read::Gone) {
                 break;
             }
+        }
+        assert_eq!(cursor.next_number(), place.next);
+    }
+
+    fn read_while(&mut self, which: usize, amount: u8) {
+        if self.cursors.is_empty() {
+            return;
+        }
+        let which = which % self.cursors.len();
+        let (cursor, place) = &mut self.cursors[which];
+        let mut wanted = 1 + amount % 8;
+        let model = &self.model;
+        let stopped = self.engine.read_while(cursor, |number, frame| {
+            assert_eq!(model.read(place), Read::Frame { number, frame });
+            wanted -= 1;
+            wanted > 0
+        });
+        match stopped {
+            Some(read) => assert_eq!(read, model.read(place)),
+            None => assert_eq!(wanted, 0),
         }
         assert_eq!(cursor.next_number(), place.next);
     }
