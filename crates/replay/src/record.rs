@@ -15,9 +15,10 @@ use millstream_core::{RawJsonRef, write_json_str};
 /// let record = encode_record(7, "created", data);
 /// let mut out = Vec::new();
 /// write_msg(&mut out, "chat", Some(RawJsonRef::parse_str("42")?), &record);
+/// let data = r#"{"reqId":42,"seq":7,"event":"created","data":{"id":1}}"#;
 /// assert_eq!(
 ///     String::from_utf8(out).unwrap(),
-///     r#"{"topic":"__replay:chat","event":"msg","data":{"reqId":42,"seq":7,"event":"created","data":{"id":1}}}"#,
+///     format!(r#"{{"topic":"__replay:chat","event":"msg","data":{data}}}"#),
 /// );
 /// let mut out = Vec::new();
 /// write_end(&mut out, "chat", None, true);

@@ -87,9 +87,10 @@ impl Reply {
     /// };
     /// let mut out = Vec::new();
     /// reply.write(&mut out);
+    /// let data = r#"{"ok":true,"data":null,"__cap":65536}"#;
     /// assert_eq!(
     ///     String::from_utf8(out).unwrap(),
-    ///     r#"{"topic":"__upload","event":"0000000a","data":{"ok":true,"data":null,"__cap":65536}}"#,
+    ///     format!(r#"{{"topic":"__upload","event":"0000000a","data":{data}}}"#),
     /// );
     /// ```
     pub fn write(&self, out: &mut Vec<u8>) {

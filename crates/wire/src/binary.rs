@@ -3,11 +3,13 @@
 //! A client sends them as WebSocket messages (the opcode does not matter, the bytes do); a server
 //! never does. Numbers are big-endian.
 //!
-//! | first byte | then | |
+//! | first byte | what | then |
 //! |---|---|---|
-//! | `00` | header length (2, not 0), header, payload | a call; the header is `{"rpc", "id", "args"?}` |
-//! | `01` | flags (1), upload (4), number (4), header length (2) and header if flagged, payload | a chunk; the header is `{"rpc", "args"?}` |
-//! | `02` | type (1), upload (4) | `10` cancels |
+//! | `00` | a call | header length (2, not 0), header, payload |
+//! | `01` | a chunk | flags (1), upload (4), number (4), then as a call if flagged, else payload |
+//! | `02` | a control frame | type (1), upload (4); type `10` cancels |
+//!
+//! A call's header is `{"rpc", "id", "args"?}`, an upload's `{"rpc", "args"?}`.
 //!
 //! Everything is borrowed from the frame; nothing is copied or allocated.
 

@@ -56,7 +56,7 @@ impl Engine for Plugin {
         let arg = |index: usize| args.get(index).unwrap_or(&Value::Null);
         let topic = arg(0).as_str().unwrap_or_default();
         match op {
-            // The payload is encoded at once, so whatever the caller does with it later is not seen.
+            // The payload is encoded at once: what the caller does with it later is not seen.
             "publish" | "publishThenMutate" => {
                 let (event, data) = (arg(1).as_str().unwrap_or_default(), args.get(2));
                 self.publish(topic, event, data, out).map(Some)
