@@ -42,6 +42,9 @@ impl Transfers {
         for conn in 0..count {
             let key = transfers.open(conn, 1);
             transfers.running.push((key, 0));
+            // The first chunk makes room for the next ones.
+            let payload = transfers.payload.clone();
+            transfers.chunk(conn as usize, payload);
         }
         transfers
     }
