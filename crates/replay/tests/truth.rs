@@ -212,6 +212,16 @@ fn readers_may_be_kept_from_pushing_out_writers() {
 }
 
 #[test]
+fn a_push_by_key_is_a_use() {
+    let mut replay = small(2);
+    let key = replay.open("a").unwrap();
+    push(&mut replay, "b", 1);
+    replay.push_to(key, Bytes::new()).unwrap();
+    push(&mut replay, "c", 1);
+    assert!(replay.ring("a").is_some() && replay.ring("b").is_none());
+}
+
+#[test]
 fn names_and_numbers_have_ends() {
     let mut replay = small(10);
     let name = "x".repeat(1_000_000);
