@@ -1,2 +1,14 @@
+//! Replay, driven by operations, next to a naive model and the whole history of every topic. The
+//! first byte chooses the limits.
 #![no_main]
-libfuzzer_sys::fuzz_target!(|_: &[u8]| {});
+
+#[path = "../../crates/replay/tests/common/mod.rs"]
+mod common;
+
+use common::Rig;
+use libfuzzer_sys::fuzz_target;
+
+fuzz_target!(|bytes: &[u8]| {
+    let Some((choice, operations)) = bytes.split_first() else { return };
+    Rig::new(*choice).run(operations);
+});
