@@ -64,7 +64,7 @@ impl fmt::Display for Role {
 
 /// Settings of a [`Group`].
 ///
-/// Worst case memory: `members_max` times 120 bytes, and the metadata.
+/// Worst case memory: `members_max` times 80 bytes, and the metadata.
 #[derive(Clone, Debug)]
 pub struct GroupConfig {
     /// Members at a time. Default 1,000,000. At the limit [`Group::join`] gives
@@ -189,8 +189,8 @@ const fn role_links(member: &mut Member) -> &mut Links {
 ///
 /// # Cost
 /// Join and leave O(1); publishing to a role O(members of that role), without encoding anything
-/// anew. The list of members is shared with the newcomer, see [`Snapshot`]. Memory per member some
-/// 90 bytes.
+/// anew. The list of members is shared with the newcomer, see [`Snapshot`]. Memory per member 80
+/// bytes.
 ///
 /// # Example
 /// ```

@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 
 use millstream_core::{JsonKind, JsonStr, RawJsonRef};
+use smallvec::SmallVec;
 
 use crate::number::write_number;
 
@@ -42,37 +43,77 @@ impl Select {
     /// Linear in the user data, times its depth for [`Public`](Self::Public); times the number of
     /// names for [`Pick`](Self::Pick).
     pub fn apply(&self, user: RawJsonRef<'_>, out: &mut Vec<u8>) {
+        self.apply_and_find(user, "", out);
+    }
+
+    /// Appends the selected record and gives its member called `name`, in one pass.
+    pub(crate) fn apply_and_find<'a>(
+        &self,
+        user: RawJsonRef<'a>,
+        name: &str,
+        out: &mut Vec<u8>,
+    ) -> Option<RawJsonRef<'a>> {
         match self {
-            Self::Public if matches!(user.kind(), JsonKind::Object | JsonKind::Array) => {
-                filter(user, out);
+            Self::Public => public(user, name, out),
+            Self::Identity => {
+                out.extend_from_slice(user.as_bytes());
+                user.field(name)
             }
-            Self::Public => out.extend_from_slice(b"{}"),
-            Self::Identity => out.extend_from_slice(user.as_bytes()),
-            Self::Pick(names) => {
-                out.push(b'{');
-                let start = out.len();
-                for name in names {
-                    if let Some(value) = user.field(name) {
-                        comma(out, start);
-                        millstream_core::write_json_str(out, name);
-                        out.push(b':');
-                        out.extend_from_slice(value.as_bytes());
-                    }
-                }
-                out.push(b'}');
+            Self::Pick(names) => pick(names, user, name, out),
+        }
+    }
+}
+
+fn public<'a>(user: RawJsonRef<'a>, wanted: &str, out: &mut Vec<u8>) -> Option<RawJsonRef<'a>> {
+    if user.kind() == JsonKind::Array {
+        filter(user, out);
+        return None;
+    }
+    let mut found = None;
+    out.push(b'{');
+    let start = out.len();
+    for (name, member) in user.fields() {
+        if token_looks_private(name) {
+            continue;
+        }
+        if name.eq_str(wanted) {
+            found = Some(member);
+        }
+        comma(out, start);
+        out.extend_from_slice(name.raw().as_bytes());
+        out.push(b':');
+        filter(member, out);
+    }
+    out.push(b'}');
+    found
+}
+
+fn pick<'a>(
+    names: &[String],
+    user: RawJsonRef<'a>,
+    wanted: &str,
+    out: &mut Vec<u8>,
+) -> Option<RawJsonRef<'a>> {
+    let mut picked: SmallVec<[Option<(JsonStr<'a>, RawJsonRef<'a>)>; 8]> =
+        smallvec::smallvec![None; names.len()];
+    for (token, member) in user.fields() {
+        for (name, place) in names.iter().zip(&mut picked) {
+            if token.eq_str(name) {
+                *place = Some((token, member));
             }
         }
     }
-
-    /// The member of the selected record called `name`.
-    pub(crate) fn field<'a>(&self, user: RawJsonRef<'a>, name: &str) -> Option<RawJsonRef<'a>> {
-        let shown = match self {
-            Self::Public => !looks_private(name),
-            Self::Identity => true,
-            Self::Pick(names) => names.iter().any(|picked| picked == name),
-        };
-        if shown { user.field(name) } else { None }
+    out.push(b'{');
+    let start = out.len();
+    for (token, member) in picked.iter().flatten() {
+        comma(out, start);
+        out.extend_from_slice(token.raw().as_bytes());
+        out.push(b':');
+        out.extend_from_slice(member.as_bytes());
     }
+    out.push(b'}');
+    let at = names.iter().position(|name| name == wanted)?;
+    picked[at].map(|(_, member)| member)
 }
 
 fn filter(value: RawJsonRef<'_>, out: &mut Vec<u8>) {
@@ -251,6 +292,26 @@ mod tests {
         );
         assert_eq!(select(&pick, "[1]"), "{}");
         assert_eq!(select(&Select::Identity, " [1] "), "[1]");
+    }
+
+    #[test]
+    fn the_key_is_found_where_it_is_shown() {
+        let find = |select: &Select, user, name| {
+            let user = RawJsonRef::parse_str(user).unwrap();
+            let found = select.apply_and_find(user, name, &mut Vec::new());
+            found.map(|value| value.as_str().to_owned())
+        };
+        let user = r#"{"id":1,"session":2,"id":3}"#;
+        assert_eq!(find(&Select::Public, user, "id").as_deref(), Some("3"));
+        assert_eq!(find(&Select::Public, user, "session"), None);
+        assert_eq!(find(&Select::Public, "[1]", "0"), None);
+        assert_eq!(
+            find(&Select::Identity, user, "session").as_deref(),
+            Some("2")
+        );
+        let pick = Select::Pick(vec!["session".into()]);
+        assert_eq!(find(&pick, user, "session").as_deref(), Some("2"));
+        assert_eq!(find(&pick, user, "id"), None);
     }
 
     #[test]

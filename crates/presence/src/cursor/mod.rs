@@ -48,7 +48,7 @@ const DATA: &[u8] = br#","data":"#;
 /// # Cost
 /// Update O(value): it is copied once and stands in frames as it came. No allocation while values
 /// do not grow. Memory per cursor 96 bytes and the value, per connection 64 and its user data, per
-/// topic 120 and twice its name's length.
+/// topic 120 and its name; a snapshot that is asked for again is kept.
 ///
 /// # Example
 /// ```
@@ -119,12 +119,22 @@ impl Cursors {
         out: &mut impl Effects,
     ) -> Result<Update, CursorError> {
         self.now = self.now.max(now);
-        if !self.would_take(topic, data) {
+        // A topic that is known by its name has a good one.
+        let known = self.table.find_first(conn, topic);
+        let is_ignored = match known {
+            Some(_) => !self.is_short(data),
+            None => !self.would_take(topic, data),
+        };
+        if is_ignored {
             self.stats.ignored += 1;
             return Ok(Update::Ignored);
         }
         let data = data.map_or(&b""[..], |data| data.as_bytes());
-        let cursor = match self.admit(conn, topic, data.len(), user) {
+        let admitted = match known {
+            Some(cursor) => self.admit_more(cursor, data.len()),
+            None => self.admit(conn, topic, data.len(), user),
+        };
+        let cursor = match admitted {
             Ok(cursor) => cursor,
             Err(error) => {
                 self.stats.refused += 1;
@@ -149,7 +159,7 @@ impl Cursors {
         !topic.is_empty()
             && !is_long
             && millstream_core::check_event(topic).is_ok()
-            && data.is_none_or(|data| measure::is_within(data, self.config.data_bytes_max))
+            && self.is_short(data)
     }
 
     /// Takes a connection's cursor off one topic; what waits is dropped. Gives whether there was
@@ -340,9 +350,7 @@ impl Cursors {
         let (conn, topic) = (self.table.find_conn(id), self.table.find_topic(name));
         let pair = conn.zip(topic);
         if let Some(cursor) = pair.and_then(|(conn, topic)| self.table.find_cursor(conn, topic)) {
-            let old = self.table.cursors[cursor].data.len();
-            self.check_bytes(data_len.saturating_sub(old))?;
-            return Ok(cursor);
+            return self.admit_more(cursor, data_len);
         }
         let (config, table) = (&self.config, &self.table);
         let limit = config.connections_max;
@@ -373,6 +381,16 @@ impl Cursors {
         });
         let topic = topic.unwrap_or_else(|| self.table.add_topic(name));
         Ok(self.table.add_cursor(conn, topic))
+    }
+
+    fn admit_more(&self, cursor: u32, data_len: usize) -> Result<u32, CursorError> {
+        let old = self.table.cursors[cursor].data.len();
+        self.check_bytes(data_len.saturating_sub(old))?;
+        Ok(cursor)
+    }
+
+    fn is_short(&self, data: Option<RawJsonRef<'_>>) -> bool {
+        data.is_none_or(|data| measure::is_within(data, self.config.data_bytes_max))
     }
 
     const fn check_bytes(&self, more: usize) -> Result<(), CursorError> {

@@ -121,7 +121,23 @@ impl Table {
             .copied()
     }
 
+    /// The connection's cursor, if the topic is the one it used first: most use only one.
+    pub(super) fn find_first(&self, conn: ConnId, topic: &str) -> Option<u32> {
+        let first = self.conns[self.find_conn(conn)?].cursors.head;
+        let tap = &self.topics[self.cursors.get(first)?.topic].tap;
+        (&tap[TAP.len()..] == topic).then_some(first)
+    }
+
     pub(super) fn find_cursor(&self, conn: u32, topic: u32) -> Option<u32> {
+        // Most connections are on one topic.
+        let first = self.conns[conn].cursors.head;
+        if self
+            .cursors
+            .get(first)
+            .is_some_and(|cursor| cursor.topic == topic)
+        {
+            return Some(first);
+        }
         let is_it = |at: &u32| {
             let cursor = &self.cursors[*at];
             cursor.conn == conn && cursor.topic == topic

@@ -142,6 +142,11 @@ impl Rosters {
     pub(super) fn find_member(&self, conn: ConnId, topic: &str) -> Option<u32> {
         let conn = self.find_conn(conn)?;
         let topic = self.find_topic(topic)?;
+        // Most connections are on one topic.
+        let first = self.conns[conn].members.head;
+        if self.entries[self.members[first].entry].topic == topic {
+            return Some(first);
+        }
         let is_it = |at: &u32| {
             let member = &self.members[*at];
             member.conn == conn && self.entries[member.entry].topic == topic
@@ -154,6 +159,12 @@ impl Rosters {
     pub(super) fn first_member(&self, conn: ConnId) -> Option<u32> {
         self.find_conn(conn)
             .map(|conn| self.conns[conn].members.head)
+    }
+
+    /// The topic the same connection joined next.
+    pub(super) fn next_member(&self, member: u32) -> Option<u32> {
+        let next = self.members[member].links.next;
+        (next != NIL).then_some(next)
     }
 
     pub(super) fn pairs(&self) -> impl Iterator<Item = (ConnId, &str)> {

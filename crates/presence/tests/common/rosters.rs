@@ -40,14 +40,17 @@ struct Person {
     generated: bool,
 }
 
+/// Key, whether it left, text.
+type Change = (String, bool, String);
+
 #[derive(Default)]
 struct Model {
     /// In order of their first person.
     topics: Vec<(&'static str, Vec<Person>)>,
     /// Memberships in order of joining.
     members: Vec<(u64, &'static str, String)>,
-    /// Topics in order of first touch: key, whether it left, text.
-    pending: Vec<(&'static str, Vec<(String, bool, String)>)>,
+    /// Topics in order of first touch.
+    pending: Vec<(&'static str, Vec<Change>)>,
     generated: u64,
     due: Option<u64>,
     expected: Vec<String>,
