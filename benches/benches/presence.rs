@@ -19,9 +19,12 @@ fn rosters(c: &mut Criterion) {
             b.iter(|| room.join_and_leave());
         });
         let mut room = room.keeping(8);
-        group.bench_function(BenchmarkId::new("join+leave, snapshots queued", size), |b| {
-            b.iter(|| room.join_and_leave());
-        });
+        group.bench_function(
+            BenchmarkId::new("join+leave, snapshots queued", size),
+            |b| {
+                b.iter(|| room.join_and_leave());
+            },
+        );
         let mut room = room.keeping(0);
         group.bench_function(BenchmarkId::new("leave+return from anywhere", size), |b| {
             b.iter(|| room.leave_and_return());

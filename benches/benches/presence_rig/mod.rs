@@ -10,12 +10,12 @@ use millstream_presence::{
 
 /// Builds frames as a server would: published ones whole, snapshots by reference or whole.
 #[derive(Default)]
-pub struct Host {
-    pub frames: Vec<u8>,
+pub(crate) struct Host {
+    pub(crate) frames: Vec<u8>,
     /// Snapshots that sockets have not taken yet.
-    pub queued: Vec<Snapshot>,
-    pub keep: usize,
-    pub flatten: bool,
+    pub(crate) queued: Vec<Snapshot>,
+    pub(crate) keep: usize,
+    pub(crate) flatten: bool,
 }
 
 impl Host {
@@ -65,7 +65,7 @@ impl Effects for Host {
 }
 
 /// A roster of people with some 60 bytes each.
-pub struct Room {
+pub(crate) struct Room {
     presence: Presence,
     users: Vec<RawJson>,
     host: Host,
@@ -74,7 +74,7 @@ pub struct Room {
 }
 
 impl Room {
-    pub fn new(size: u64) -> Self {
+    pub(crate) fn new(size: u64) -> Self {
         let config = PresenceConfig {
             select: Select::Pick(vec!["id".into(), "name".into()]),
             members_max: 4_000_000,
@@ -91,51 +91,62 @@ impl Room {
         for n in 0..size {
             let conn = ConnId::from_u64(n);
             let user = user(n);
-            let joined = room.presence.join(Millis::ZERO, conn, "room", user.get(), &mut room.host);
+            let joined = room
+                .presence
+                .join(Millis::ZERO, conn, "room", user.get(), &mut room.host);
             joined.expect("room for all");
-            room.presence.end_of_turn(&mut room.host);
+            if n % 100 == 99 {
+                room.presence.end_of_turn(&mut room.host);
+            }
         }
+        room.presence.end_of_turn(&mut room.host);
         room
     }
 
     /// A host whose sockets hold the last `keep` snapshots.
-    pub fn keeping(mut self, keep: usize) -> Self {
+    pub(crate) fn keeping(mut self, keep: usize) -> Self {
         self.host.keep = keep;
         self
     }
 
     /// A host that copies snapshots into frames.
-    pub fn flattening(mut self) -> Self {
+    pub(crate) fn flattening(mut self) -> Self {
         self.host.flatten = true;
         self
     }
 
     /// Somebody new joins, then leaves, each in a turn of its own.
-    pub fn join_and_leave(&mut self) {
+    pub(crate) fn join_and_leave(&mut self) {
         let n = self.at % 64;
         self.at += 1;
         let conn = ConnId::from_u64(self.size + n);
         self.join(conn, n as usize);
-        self.presence.handle_close(Millis::ZERO, conn, &mut self.host);
+        self.presence
+            .handle_close(Millis::ZERO, conn, &mut self.host);
         self.presence.end_of_turn(&mut self.host);
     }
 
     /// Somebody from anywhere in the roster leaves and comes back at its end.
-    pub fn leave_and_return(&mut self) {
+    pub(crate) fn leave_and_return(&mut self) {
         self.at += 1;
         let n = self.at.wrapping_mul(0x9e37_79b9_7f4a_7c15) % self.size;
         let conn = ConnId::from_u64(n);
-        self.presence.handle_close(Millis::ZERO, conn, &mut self.host);
+        self.presence
+            .handle_close(Millis::ZERO, conn, &mut self.host);
         self.presence.end_of_turn(&mut self.host);
         let user = user(n);
-        let joined = self.presence.join(Millis::ZERO, conn, "room", user.get(), &mut self.host);
+        let joined = self
+            .presence
+            .join(Millis::ZERO, conn, "room", user.get(), &mut self.host);
         joined.expect("room again");
         self.presence.end_of_turn(&mut self.host);
     }
 
     fn join(&mut self, conn: ConnId, user: usize) {
         let user = self.users[user].get();
-        let joined = self.presence.join(Millis::ZERO, conn, "room", user, &mut self.host);
+        let joined = self
+            .presence
+            .join(Millis::ZERO, conn, "room", user, &mut self.host);
         joined.expect("room for one more");
         self.presence.end_of_turn(&mut self.host);
     }
@@ -147,7 +158,7 @@ fn user(n: u64) -> RawJson {
 }
 
 /// A canvas on which everybody has a cursor.
-pub struct Canvas {
+pub(crate) struct Canvas {
     cursors: Cursors,
     user: RawJson,
     values: Vec<RawJson>,
@@ -158,7 +169,7 @@ pub struct Canvas {
 }
 
 impl Canvas {
-    pub fn new(size: u64, throttle_ms: u64) -> Self {
+    pub(crate) fn new(size: u64, throttle_ms: u64) -> Self {
         let config = CursorConfig {
             throttle: Duration::from_millis(throttle_ms),
             connections_max: 4_000_000,
@@ -182,7 +193,7 @@ impl Canvas {
     }
 
     /// The next connection moves.
-    pub fn update(&mut self) {
+    pub(crate) fn update(&mut self) {
         let conn = ConnId::from_u64(self.at % self.size);
         let data = self.values[(self.at % 64) as usize].get();
         self.at += 1;
@@ -193,20 +204,22 @@ impl Canvas {
             self.cursors.handle_timeout(now, &mut self.host);
         }
         let user = self.user.get();
-        let done = self.cursors.update(now, conn, "canvas", Some(data), user, &mut self.host);
+        let done = self
+            .cursors
+            .update(now, conn, "canvas", Some(data), user, &mut self.host);
         done.expect("room for all");
     }
 }
 
 /// A group of plain members.
-pub struct Crowd {
+pub(crate) struct Crowd {
     group: Group,
     host: Host,
     size: u64,
 }
 
 impl Crowd {
-    pub fn new(size: u64) -> Self {
+    pub(crate) fn new(size: u64) -> Self {
         let config = GroupConfig {
             members_max: 4_000_000,
             ..GroupConfig::default()
@@ -217,13 +230,15 @@ impl Crowd {
             size,
         };
         for n in 0..size {
-            crowd.group.join(ConnId::from_u64(n), Role::Member, &mut crowd.host);
+            crowd
+                .group
+                .join(ConnId::from_u64(n), Role::Member, &mut crowd.host);
         }
         crowd
     }
 
     /// Somebody new joins, then leaves.
-    pub fn join_and_leave(&mut self) {
+    pub(crate) fn join_and_leave(&mut self) {
         let conn = ConnId::from_u64(self.size);
         self.group.join(conn, Role::Viewer, &mut self.host);
         self.group.leave(conn, &mut self.host);
