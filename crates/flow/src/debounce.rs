@@ -48,7 +48,7 @@ pub struct Debounce<V> {
 
 /// First and last push of the value that waits.
 #[derive(Clone, Copy, Debug)]
-struct Pushes {
+pub(crate) struct Pushes {
     first: Millis,
     last: Millis,
 }

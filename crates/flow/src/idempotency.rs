@@ -193,7 +193,7 @@ pub struct IdempotencyStats {
 ///
 /// # Cost
 /// All methods O(1); `complete` plus one event for each caller that waited, at most
-/// `waiters_max`, and amortised evictions. 96 bytes for a slot of [`bytes::Bytes`] plus key and
+/// `waiters_max`, and amortised evictions. 64 bytes for a slot of [`bytes::Bytes`] plus key and
 /// 5 to 10 bytes of index; 32 bytes for a waiter. Leases are equally long, and so are lives of
 /// results: two lists serve as deadlines.
 ///
@@ -229,13 +229,13 @@ pub struct Idempotency<V> {
 }
 
 #[derive(Clone, Debug)]
-struct Slot<V> {
+pub(crate) struct Slot<V> {
     ends_at: Millis,
     state: State<V>,
 }
 
 #[derive(Clone, Debug)]
-enum State<V> {
+pub(crate) enum State<V> {
     Running {
         number: u64,
         waiters: Ends,
@@ -245,7 +245,7 @@ enum State<V> {
 }
 
 #[derive(Clone, Copy, Debug)]
-struct Waiter {
+pub(crate) struct Waiter {
     number: u64,
     slot: u32,
 }

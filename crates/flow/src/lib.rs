@@ -12,6 +12,8 @@ mod name;
 mod queue;
 mod session;
 mod sip;
+#[cfg(test)]
+mod sizes;
 mod slots;
 mod throttle;
 mod ticket;

@@ -193,7 +193,7 @@ pub struct LockStats {
 /// # Cost
 /// `acquire`, `release`, `cancel` O(1); an acquire of a free key copies its text. `handle_timeout`
 /// O(k log k) for k deadlines of one millisecond, so that they are told in the order of arrival.
-/// 88 bytes for a held key plus its text and 5 to 10 bytes of index; 64 bytes for a waiter, 40 more
+/// 80 bytes for a held key plus its text and 5 to 10 bytes of index; 48 bytes for a waiter, 40 more
 /// if its wait is limited.
 ///
 /// # Example
@@ -232,7 +232,7 @@ pub struct KeyLock {
 
 /// A key and who holds it. A key without holder does not exist.
 #[derive(Clone, Debug)]
-struct Held {
+pub(crate) struct Held {
     number: u64,
     owner: Option<u64>,
     timer: Option<TimerId>,
@@ -242,7 +242,7 @@ struct Held {
 }
 
 #[derive(Clone, Copy, Debug)]
-struct Waiter {
+pub(crate) struct Waiter {
     number: u64,
     owner: Option<u64>,
     timer: Option<TimerId>,
@@ -251,13 +251,13 @@ struct Waiter {
 
 /// Ordered by number, which is the order of arrival.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-struct Deadline {
+pub(crate) struct Deadline {
     number: u64,
     of: Of,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-enum Of {
+pub(crate) enum Of {
     Wait(u32),
     Hold(u32),
 }

@@ -128,7 +128,7 @@ pub struct QueueStats {
 ///
 /// # Cost
 /// All methods O(1), `clear` and `clear_all` O(tasks cleared), `complete` plus the watches it
-/// releases. 24 bytes and the size of the task for each task; 64 bytes, the text and 5 to 10 bytes
+/// releases. 32 bytes and the size of the task for each task; 56 bytes, the text and 5 to 10 bytes
 /// of index for each key. Memory is reused, not given back.
 ///
 /// # Example
@@ -167,7 +167,7 @@ pub struct Queue<T> {
 pub struct Watch(Ticket);
 
 #[derive(Clone, Debug)]
-struct Lane {
+pub(crate) struct Lane {
     number: u64,
     waiting: Ends,
     waiting_len: u32,
@@ -176,14 +176,14 @@ struct Lane {
 }
 
 #[derive(Clone, Debug)]
-struct Task<T> {
+pub(crate) struct Task<T> {
     number: u64,
     lane: u32,
     state: State<T>,
 }
 
 #[derive(Clone, Debug)]
-enum State<T> {
+pub(crate) enum State<T> {
     Waiting(T),
     Ready(T),
     Running,

@@ -98,7 +98,7 @@ pub struct SessionStats {
 /// All methods O(1) but for the overflow of [`Retention::Slack`]; get and touch allocate nothing.
 /// Every entry lives equally long since its last use, so the list by last use is also the list by
 /// expiry, and its front is the next to expire and the least recently used. 72 bytes for an entry
-/// with a value of 24 bytes, plus its token and 5 to 10 bytes of index. When the index grows it is
+/// of [`bytes::Bytes`] plus its token and 5 to 10 bytes of index. When the index grows it is
 /// copied once, as in any hash table.
 ///
 /// # Example
@@ -132,7 +132,7 @@ pub struct SessionStore<V> {
 }
 
 #[derive(Clone, Debug)]
-struct Entry<V> {
+pub(crate) struct Entry<V> {
     ends_at: Millis,
     value: V,
 }

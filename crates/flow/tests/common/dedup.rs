@@ -8,6 +8,7 @@ use millstream_flow::{Dedup, DedupLimits, Retention};
 
 use super::{Input, UNITS_MAX, name, tight};
 
+#[allow(clippy::too_many_lines, reason = "one arm for each operation")]
 pub(super) fn run(input: &mut Input<'_>) {
     let retention = [Retention::Prompt, Retention::Slack][input.option(2)];
     let entries_max = tight(input, 4);
@@ -59,10 +60,8 @@ pub(super) fn run(input: &mut Input<'_>) {
             }
             4 | 5 => {
                 assert_eq!(seen.has(now, id), Ok(live.is_some()));
-                if live.is_none() {
-                    if let Some(at) = at {
-                        let _ = model.remove(at);
-                    }
+                if let Some(at) = at.filter(|_| live.is_none()) {
+                    model.remove(at);
                 }
             }
             6 => {
