@@ -17,8 +17,8 @@ use crate::weigh::Weigh;
 /// the very instant a slot falls due comes after that slot's value has left.
 ///
 /// # Cost
-/// As for [`Throttle`](crate::Throttle); 88 bytes for a slot of [`bytes::Bytes`] plus its name and 5
-/// to 10 bytes of index. Two lists serve as deadlines: by the last push for the interval, and by
+/// As for [`Throttle`](crate::Throttle); 88 bytes for a slot of [`bytes::Bytes`] plus its name and
+/// 5 to 10 bytes of index. Two lists serve as deadlines: by the last push for the interval, and by
 /// the first one for `wait_max`.
 ///
 /// # Example

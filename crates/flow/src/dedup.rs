@@ -47,6 +47,8 @@ pub struct DedupStats {
     pub expired: u64,
     /// Ids removed to make room while their window lasted.
     pub evicted: u64,
+    /// Calls refused because of their id.
+    pub refused: u64,
 }
 
 /// Says of an id whether it is new, and remembers it for a fixed time since it was.
@@ -217,8 +219,11 @@ impl Dedup {
         self.stats
     }
 
-    fn hash(&self, id: &str) -> Result<[u64; 2], KeyError> {
-        check(id, self.limits.id_units_max)?;
+    fn hash(&mut self, id: &str) -> Result<[u64; 2], KeyError> {
+        if let Err(error) = check(id, self.limits.id_units_max) {
+            self.stats.refused += 1;
+            return Err(error);
+        }
         Ok(sip_hash_128(self.secret, id.as_bytes()))
     }
 
@@ -356,7 +361,7 @@ mod tests {
     #[test]
     fn the_secret_decides_about_hashes_and_the_end_of_time_about_nothing() {
         let mut seen = dedup(10, Retention::Slack);
-        let other = Dedup::new(
+        let mut other = Dedup::new(
             Duration::ZERO,
             DedupLimits::default(),
             &mut SeededRandom::new(2),

@@ -1,5 +1,7 @@
 //! One holder per key, and a line of waiters.
 
+mod types;
+
 use core::time::Duration;
 use std::collections::VecDeque;
 
@@ -9,177 +11,10 @@ use crate::TIMEOUT_BATCH;
 use crate::arena::{Arena, Ends};
 use crate::clock::Clock;
 use crate::keyed::Keyed;
-use crate::name::{KeyError, check};
+use crate::name::check;
 use crate::ticket::Ticket;
 
-/// Bounds of a [`KeyLock`].
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct LockLimits {
-    /// Keys held at once. Default 1,000,000. Further ones are refused.
-    pub keys_max: usize,
-    /// Length of a key in UTF-16 units. Default 256. Longer ones are refused.
-    pub key_units_max: usize,
-    /// Waiters of one key. Default 1,000. Further ones are refused; one that gave up or ran out
-    /// of time leaves its place at once.
-    pub waiters_max: usize,
-    /// Waiters of all keys. Default 1,000,000. Further ones are refused.
-    pub waiters_total_max: usize,
-    /// Keys that were cleared while somebody still holds them, beyond `keys_max`. Default
-    /// 1,000,000. With more of them, new keys are refused.
-    pub cleared_max: usize,
-    /// How long a key may be held. Default: without end. A holder that takes longer loses the
-    /// lock to the next in line, so what it guards must check the guard's number.
-    pub hold_max: Option<Duration>,
-}
-
-impl Default for LockLimits {
-    fn default() -> Self {
-        Self {
-            keys_max: 1_000_000,
-            key_units_max: 256,
-            waiters_max: 1_000,
-            waiters_total_max: 1_000_000,
-            cleared_max: 1_000_000,
-            hold_max: None,
-        }
-    }
-}
-
-/// How long to wait for a key that is held.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum Wait {
-    /// Not at all: [`LockError::Busy`].
-    Try,
-    /// Up to a time, rounded up to whole milliseconds; zero is [`Wait::Try`].
-    AtMost(Duration),
-    /// Until it is this caller's turn.
-    #[default]
-    Forever,
-}
-
-/// A wish for a key.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Claim {
-    /// How long to wait.
-    pub wait: Wait,
-    /// Who asks, if the host can tell. An owner that asks for a key it holds is refused instead of
-    /// waiting for itself.
-    pub owner: Option<u64>,
-}
-
-/// What became of a wish that was not refused.
-#[derive(Debug, PartialEq, Eq)]
-#[must_use = "a guard that is not released blocks its key"]
-#[allow(clippy::exhaustive_enums, reason = "a key is free or it is not")]
-pub enum Acquired {
-    /// The key was free.
-    Granted(Guard),
-    /// In line. A [`LockEvent`] will name this ticket, exactly one.
-    Waiting(Ticket),
-}
-
-/// The right to a key, to be given back with [`KeyLock::release`].
-///
-/// It cannot be copied, so it is given back once. Dropping it leaves the key held until
-/// `hold_max`.
-#[derive(Debug, PartialEq, Eq)]
-#[must_use = "a guard that is not released blocks its key"]
-pub struct Guard {
-    number: u64,
-    index: u32,
-}
-
-impl Guard {
-    /// Larger than that of every guard given out before, whatever the key. Storage that is
-    /// guarded can refuse writes with a smaller number than it has seen (a fencing token).
-    #[must_use]
-    pub const fn number(&self) -> u64 {
-        self.number
-    }
-}
-
-/// What happened to waiters and holders.
-#[derive(Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum LockEvent {
-    /// It is this waiter's turn.
-    Granted {
-        /// Who waited.
-        ticket: Ticket,
-        /// What it has to release.
-        guard: Guard,
-    },
-    /// The waiter's time is up; it is out of the line.
-    TimedOut {
-        /// Who waited.
-        ticket: Ticket,
-    },
-    /// The line was cleared.
-    Cleared {
-        /// Who waited.
-        ticket: Ticket,
-    },
-    /// A holder exceeded `hold_max` and has lost the lock. Its release will say so.
-    HoldExpired {
-        /// The guard's number.
-        number: u64,
-    },
-}
-
-/// A wish was refused; nothing else happened. Counter: `refused`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[non_exhaustive]
-pub enum LockError {
-    /// The key.
-    #[error(transparent)]
-    Key(#[from] KeyError),
-    /// The key is held and the caller would not wait.
-    #[error("key is held")]
-    Busy,
-    /// The owner holds the key itself and would wait for ever.
-    #[error("key is held by the same owner")]
-    Reentrant,
-    /// Too many keys.
-    #[error("{keys_max} keys are held already")]
-    KeysFull {
-        /// The limit.
-        keys_max: usize,
-    },
-    /// Too many waiters for this key.
-    #[error("{waiters_max} callers wait for this key already")]
-    WaitersFull {
-        /// The limit.
-        waiters_max: usize,
-    },
-    /// Too many waiters altogether.
-    #[error("{waiters_total_max} callers wait already")]
-    TotalFull {
-        /// The limit.
-        waiters_total_max: usize,
-    },
-}
-
-/// Counters of a [`KeyLock`].
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct LockStats {
-    /// Guards given out.
-    pub granted: u64,
-    /// Callers that had to wait.
-    pub waited: u64,
-    /// Waiters whose time ran out.
-    pub timed_out: u64,
-    /// Waiters that gave up.
-    pub cancelled: u64,
-    /// Waiters sent away by `clear`.
-    pub cleared: u64,
-    /// Holders that lost their key after `hold_max`.
-    pub hold_expired: u64,
-    /// Releases of guards that had lost their key.
-    pub stale: u64,
-    /// Wishes refused.
-    pub refused: u64,
-}
+pub use types::{Acquired, Claim, Guard, LockError, LockEvent, LockLimits, LockStats, Wait};
 
 /// Mutual exclusion per key, first come, first served, with bounded waiting.
 ///
@@ -204,7 +39,8 @@ pub struct LockStats {
 ///
 /// let at = Millis::from_millis;
 /// let mut lock = KeyLock::new(LockLimits::default());
-/// let Acquired::Granted(guard) = lock.acquire(at(0), "doc:1", Claim::default())? else { panic!() };
+/// let free = lock.acquire(at(0), "doc:1", Claim::default())?;
+/// let Acquired::Granted(guard) = free else { panic!() };
 /// let patient = Claim { wait: Wait::AtMost(Duration::from_millis(50)), ..Claim::default() };
 /// let Acquired::Waiting(ticket) = lock.acquire(at(0), "doc:1", patient)? else { panic!() };
 ///
@@ -219,6 +55,7 @@ pub struct KeyLock {
     order: Ends,
     /// Held keys that were cleared; they do not count as held.
     cleared: usize,
+    bytes: usize,
     waiters: Arena<Waiter, 1>,
     wheel: Wheel<Deadline>,
     /// Deadlines that the wheel gave up, in order.
@@ -270,6 +107,7 @@ impl KeyLock {
             keys: Keyed::new(),
             order: Ends::EMPTY,
             cleared: 0,
+            bytes: 0,
             waiters: Arena::new(),
             wheel: Wheel::new(Duration::from_millis(1)),
             due: VecDeque::new(),
@@ -300,6 +138,10 @@ impl KeyLock {
                 return Err(LockError::KeysFull {
                     keys_max: self.limits.keys_max,
                 });
+            }
+            let (bytes, bytes_max) = (key.len(), self.limits.bytes_max);
+            if self.bytes + bytes > bytes_max {
+                return Err(LockError::NoRoom { bytes, bytes_max });
             }
             return Ok(Acquired::Granted(self.hold_new(now, key, claim.owner)));
         };
@@ -499,6 +341,12 @@ impl KeyLock {
         self.len() == 0
     }
 
+    /// Bytes of the texts of held keys, cleared ones included.
+    #[must_use]
+    pub const fn bytes(&self) -> usize {
+        self.bytes
+    }
+
     /// Callers in line, of all keys.
     #[must_use]
     pub const fn waiting(&self) -> usize {
@@ -525,6 +373,7 @@ impl KeyLock {
             waiting: 0,
             cleared: false,
         };
+        self.bytes += key.len();
         let index = self.keys.insert(key.into(), held);
         self.keys.link(0, &mut self.order, index);
         self.grant(now, index, owner)
@@ -566,7 +415,8 @@ impl KeyLock {
             return;
         }
         self.keys.unlink(0, &mut self.order, index);
-        if let Some((_, held)) = self.keys.remove(index) {
+        if let Some((key, held)) = self.keys.remove(index) {
+            self.bytes -= key.len();
             self.cleared -= usize::from(held.cleared);
             if let Some(timer) = held.timer {
                 self.wheel.cancel(timer);

@@ -56,6 +56,10 @@ impl Model {
         self.keys.iter().filter(|held| !held.cleared).count()
     }
 
+    fn bytes(&self) -> usize {
+        self.keys.iter().map(|held| held.key.len()).sum()
+    }
+
     fn waiting(&self) -> usize {
         self.keys.iter().map(|held| held.waiters.len()).sum()
     }
@@ -67,7 +71,10 @@ impl Model {
         let crowded = self.live() >= self.limits.keys_max;
         let Some(held) = self.find(key).map(|at| &self.keys[at]) else {
             let cleared = self.keys.len() - self.live();
-            return (crowded || cleared > self.limits.cleared_max).then_some("keys");
+            if crowded || cleared > self.limits.cleared_max {
+                return Some("keys");
+            }
+            return (self.bytes() + key.len() > self.limits.bytes_max).then_some("room");
         };
         if claim.owner.is_some() && claim.owner == held.owner {
             return Some("reentrant");
@@ -252,6 +259,7 @@ impl Rig {
             (lock.len(), lock.waiting()),
             (model.live(), model.waiting())
         );
+        assert_eq!(lock.bytes(), model.bytes());
         for held in &model.keys {
             assert_eq!(lock.is_held(held.key), !held.cleared);
         }
@@ -280,6 +288,7 @@ fn code(error: LockError) -> &'static str {
         LockError::Busy => "busy",
         LockError::Reentrant => "reentrant",
         LockError::KeysFull { .. } => "keys",
+        LockError::NoRoom { .. } => "room",
         LockError::WaitersFull { .. } => "waiters",
         _ => "total",
     }
@@ -289,6 +298,7 @@ pub(super) fn run(input: &mut Input<'_>) {
     let limits = LockLimits {
         keys_max: tight(input, 3),
         key_units_max: UNITS_MAX,
+        bytes_max: tight(input, 6),
         waiters_max: tight(input, 3),
         waiters_total_max: tight(input, 5),
         cleared_max: tight(input, 2),

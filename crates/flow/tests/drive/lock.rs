@@ -37,6 +37,7 @@ impl Engine for Locks {
             lock: KeyLock::new(LockLimits {
                 keys_max,
                 key_units_max,
+                bytes_max: usize::MAX,
                 waiters_max,
                 waiters_total_max: usize::MAX,
                 cleared_max: usize::MAX,
