@@ -22,32 +22,108 @@ fn thousand<E: Engine>(mut engine: E) -> E {
     engine
 }
 
-macro_rules! measure {
-    ($($name:ident: $engine:ident,)*) => { $(
-        #[library_benchmark(setup = $engine::filled)]
-        #[bench::hundred(100)]
-        #[bench::ten_thousand(10_000)]
-        #[bench::million(1_000_000)]
-        fn $name(engine: $engine) -> $engine {
-            thousand(engine)
-        }
-    )* };
+#[library_benchmark(setup = ThrottlePush::filled)]
+#[bench::hundred(100)]
+#[bench::ten_thousand(10_000)]
+#[bench::million(1_000_000)]
+fn throttle_push(engine: ThrottlePush) -> ThrottlePush {
+    thousand(engine)
 }
 
-measure! {
-    throttle_push: ThrottlePush,
-    throttle_cycle: ThrottleCycle,
-    debounce_push: DebouncePush,
-    coalesce_pop_put: CoalesceCycle,
-    queue_push_complete_start: QueueTask,
-    queue_one_deep_key: QueueDeep,
-    lock_wait_hand_over: LockHandOver,
-    session_get: SessionGet,
-    session_set_evict: SessionSet,
-    dedup_claim_evict: DedupClaim,
-    dedup_repeat: DedupRepeat,
-    idempotency_claim_complete_evict: IdempotencyRun,
-    idempotency_hit: IdempotencyHit,
+#[library_benchmark(setup = ThrottleCycle::filled)]
+#[bench::hundred(100)]
+#[bench::ten_thousand(10_000)]
+#[bench::million(1_000_000)]
+fn throttle_cycle(engine: ThrottleCycle) -> ThrottleCycle {
+    thousand(engine)
+}
+
+#[library_benchmark(setup = DebouncePush::filled)]
+#[bench::hundred(100)]
+#[bench::ten_thousand(10_000)]
+#[bench::million(1_000_000)]
+fn debounce_push(engine: DebouncePush) -> DebouncePush {
+    thousand(engine)
+}
+
+#[library_benchmark(setup = CoalesceCycle::filled)]
+#[bench::hundred(100)]
+#[bench::ten_thousand(10_000)]
+#[bench::million(1_000_000)]
+fn coalesce_pop_put(engine: CoalesceCycle) -> CoalesceCycle {
+    thousand(engine)
+}
+
+#[library_benchmark(setup = QueueTask::filled)]
+#[bench::hundred(100)]
+#[bench::ten_thousand(10_000)]
+#[bench::million(1_000_000)]
+fn queue_push_complete_start(engine: QueueTask) -> QueueTask {
+    thousand(engine)
+}
+
+#[library_benchmark(setup = QueueDeep::filled)]
+#[bench::hundred(100)]
+#[bench::ten_thousand(10_000)]
+#[bench::million(1_000_000)]
+fn queue_one_deep_key(engine: QueueDeep) -> QueueDeep {
+    thousand(engine)
+}
+
+#[library_benchmark(setup = LockHandOver::filled)]
+#[bench::hundred(100)]
+#[bench::ten_thousand(10_000)]
+#[bench::million(1_000_000)]
+fn lock_wait_hand_over(engine: LockHandOver) -> LockHandOver {
+    thousand(engine)
+}
+
+#[library_benchmark(setup = SessionGet::filled)]
+#[bench::hundred(100)]
+#[bench::ten_thousand(10_000)]
+#[bench::million(1_000_000)]
+fn session_get(engine: SessionGet) -> SessionGet {
+    thousand(engine)
+}
+
+#[library_benchmark(setup = SessionSet::filled)]
+#[bench::hundred(100)]
+#[bench::ten_thousand(10_000)]
+#[bench::million(1_000_000)]
+fn session_set_evict(engine: SessionSet) -> SessionSet {
+    thousand(engine)
+}
+
+#[library_benchmark(setup = DedupClaim::filled)]
+#[bench::hundred(100)]
+#[bench::ten_thousand(10_000)]
+#[bench::million(1_000_000)]
+fn dedup_claim_evict(engine: DedupClaim) -> DedupClaim {
+    thousand(engine)
+}
+
+#[library_benchmark(setup = DedupRepeat::filled)]
+#[bench::hundred(100)]
+#[bench::ten_thousand(10_000)]
+#[bench::million(1_000_000)]
+fn dedup_repeat(engine: DedupRepeat) -> DedupRepeat {
+    thousand(engine)
+}
+
+#[library_benchmark(setup = IdempotencyRun::filled)]
+#[bench::hundred(100)]
+#[bench::ten_thousand(10_000)]
+#[bench::million(1_000_000)]
+fn idempotency_claim_complete_evict(engine: IdempotencyRun) -> IdempotencyRun {
+    thousand(engine)
+}
+
+#[library_benchmark(setup = IdempotencyHit::filled)]
+#[bench::hundred(100)]
+#[bench::ten_thousand(10_000)]
+#[bench::million(1_000_000)]
+fn idempotency_hit(engine: IdempotencyHit) -> IdempotencyHit {
+    thousand(engine)
 }
 
 library_benchmark_group!(
