@@ -38,7 +38,6 @@ pub(crate) const fn date_of(days: i64) -> (i64, u8, u8) {
 }
 
 /// Days of a month, 28 to 31.
-#[cfg(test)]
 pub(crate) const fn month_days(year: i64, month: u8) -> u8 {
     match month {
         4 | 6 | 9 | 11 => 30,

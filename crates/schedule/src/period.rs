@@ -110,7 +110,7 @@ impl Zone {
     /// Start and end of the cell of dates. Where the clock goes back over midnight, the earlier
     /// date shows again; the later cell has begun all the same.
     fn date_cell(&self, calendar: Calendar, at_s: i64) -> (i64, i64) {
-        let shown = calendar.cell_of((at_s + self.offset_at(at_s)).div_euclid(DAY_S));
+        let shown = calendar.cell_of((at_s + self.offset_s(at_s)).div_euclid(DAY_S));
         let mut start_s = self.first_second(calendar.first_day(shown));
         let mut cell = shown;
         loop {

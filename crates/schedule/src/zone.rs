@@ -54,8 +54,15 @@ impl Zone {
         self.tz.iana_name().unwrap_or("UTC")
     }
 
-    /// How far local time is ahead of UTC at this second, in seconds.
-    pub(crate) fn offset_at(&self, at_s: i64) -> i64 {
+    /// How far local time is ahead of UTC at this instant, in seconds. The instant in milliseconds
+    /// since 1970; outside of the years -9999 to 9999 as at their ends.
+    #[must_use]
+    pub fn offset_at(&self, at_ms: i64) -> i32 {
+        self.tz.to_offset(stamp(at_ms.div_euclid(1_000))).seconds()
+    }
+
+    /// The same for a second.
+    pub(crate) fn offset_s(&self, at_s: i64) -> i64 {
         i64::from(self.tz.to_offset(stamp(at_s)).seconds())
     }
 
@@ -76,14 +83,14 @@ impl Zone {
         Stretch {
             start_s: at_s,
             end_s: end_s.unwrap_or(i64::MAX),
-            offset_s: self.offset_at(at_s),
+            offset_s: self.offset_s(at_s),
         }
     }
 
     /// The second of a change, when it changes the offset and not only a name.
     fn real(&self, change: &TimeZoneTransition<'_>) -> Option<i64> {
         let at_s = change.timestamp().as_second();
-        let before_s = self.offset_at(at_s.saturating_sub(1));
+        let before_s = self.offset_s(at_s.saturating_sub(1));
         (before_s != i64::from(change.offset().seconds())).then_some(at_s)
     }
 }
