@@ -17,6 +17,9 @@ pub struct Gcra {
 
 const NS_PER_MS: u64 = 1_000_000;
 
+/// 279 years after the origin time stands still, so that nanoseconds do not overflow.
+const NOW_MS_MAX: u64 = 1 << 43;
+
 impl Gcra {
     /// So many points for each interval, and as many at once at most.
     ///
@@ -49,7 +52,7 @@ impl Gcra {
 
     /// The time now, and how far the arrival time is ahead of it.
     fn ahead(&self, state: State, now_ms: f64) -> (u64, u64) {
-        let now_ns = (now_ms as u64).saturating_mul(NS_PER_MS);
+        let now_ns = (now_ms as u64).min(NOW_MS_MAX) * NS_PER_MS;
         (now_ns, state[0].saturating_sub(now_ns))
     }
 

@@ -1,5 +1,6 @@
 //! Fixed windows with bans, sliding windows, GCRA and admission classes at flat cost.
 
+mod admission;
 mod compat;
 mod error;
 mod fixed;
@@ -10,6 +11,9 @@ mod policy;
 mod table;
 mod two_window;
 
+pub use admission::{
+    Admission, AdmissionError, CLASSES_MAX, Class, Pressure, Reason, Rule, Signal, Verdict,
+};
 pub use compat::{OldestFirst, SWEEP_KEYS};
 pub use error::{BanError, ConfigError, ConsumeError};
 pub use fixed::FixedWindow;

@@ -1,3 +1,5 @@
+use std::ops::{Deref, DerefMut, Range};
+
 use crate::LimitKey;
 
 /// A slot: two words of key, two of what is kept for it. The first word is [`EMPTY`], [`MOVED`], or
@@ -22,9 +24,9 @@ const MOVES: usize = 8;
 /// as a new one.
 #[derive(Debug, Default, Clone)]
 pub(crate) struct Table {
-    slots: Vec<Slot>,
+    slots: Slots,
     /// The table before it grew, until all of it has moved.
-    old: Vec<Slot>,
+    old: Slots,
     /// Slots of `old` before this one have moved.
     moved: usize,
     len: usize,
@@ -41,7 +43,7 @@ impl Table {
     }
 
     pub(crate) const fn bytes(&self) -> usize {
-        (self.slots.capacity() + self.old.capacity()) * size_of::<Slot>()
+        self.slots.bytes() + self.old.bytes()
     }
 
     /// Finds a key and marks it as used.
@@ -173,9 +175,7 @@ impl Table {
         // Has come to its end long ago.
         self.move_on(self.old.len());
         let slots = (self.slots.len() * 2).max(SLOTS_MIN);
-        // Zeroed memory comes from the system as it is first touched, not all at once.
-        let slots = vec![[EMPTY; 4]; slots];
-        self.old = std::mem::replace(&mut self.slots, slots);
+        self.old = std::mem::replace(&mut self.slots, Slots::new(slots));
         self.moved = 0;
         self.hand = 0;
     }
@@ -194,7 +194,7 @@ impl Table {
         }
         self.moved = until;
         if until == self.old.len() {
-            self.old = Vec::new();
+            self.old = Slots::default();
             self.moved = 0;
         }
     }
@@ -202,7 +202,8 @@ impl Table {
 
 /// Where a key is. The slots are not all in use, so the search ends.
 #[inline]
-fn probe(slots: &[Slot], key: LimitKey) -> Option<usize> {
+fn probe(slots: &Slots, key: LimitKey) -> Option<usize> {
+    let slots: &[Slot] = slots;
     let mask = slots.len().checked_sub(1)?;
     let mut place = key.0[0] as usize & mask;
     loop {
@@ -214,6 +215,52 @@ fn probe(slots: &[Slot], key: LimitKey) -> Option<usize> {
             return None;
         }
         place = (place + 1) & mask;
+    }
+}
+
+const LINE_WORDS: usize = 8;
+
+/// Slots of which no one lies across two cache lines.
+#[derive(Debug, Default, Clone)]
+struct Slots {
+    words: Vec<u64>,
+    /// Words before the first slot.
+    before: usize,
+}
+
+impl Slots {
+    /// So many empty ones.
+    fn new(count: usize) -> Self {
+        // Zeroed memory comes from the system as it is first touched, not all at once.
+        let words = vec![EMPTY; count * 4 + LINE_WORDS];
+        let before = (words.as_ptr().addr() / size_of::<u64>()).wrapping_neg() % LINE_WORDS;
+        Self { words, before }
+    }
+
+    const fn bytes(&self) -> usize {
+        self.words.capacity() * size_of::<u64>()
+    }
+
+    fn range(&self) -> Range<usize> {
+        let words = self.words.len().saturating_sub(LINE_WORDS);
+        self.before..self.before + words
+    }
+}
+
+impl Deref for Slots {
+    type Target = [Slot];
+
+    #[inline]
+    fn deref(&self) -> &[Slot] {
+        self.words[self.range()].as_chunks().0
+    }
+}
+
+impl DerefMut for Slots {
+    #[inline]
+    fn deref_mut(&mut self) -> &mut [Slot] {
+        let range = self.range();
+        self.words[range].as_chunks_mut().0
     }
 }
 
