@@ -83,6 +83,23 @@ impl Pressure {
         }
     }
 
+    /// What presses according to three measurements: the part of memory in use, publishes per
+    /// second, subscriptions for each connection.
+    #[must_use]
+    pub fn measured(memory: Signal, publish_rate: Signal, subscribers: Signal) -> Self {
+        let signals = [
+            (memory, Reason::Memory),
+            (publish_rate, Reason::PublishRate),
+            (subscribers, Reason::Subscribers),
+        ];
+        Self::of(
+            signals
+                .into_iter()
+                .filter(|(signal, _)| signal.presses())
+                .map(|(_, reason)| reason),
+        )
+    }
+
     /// What presses most.
     #[must_use]
     pub fn reason(self) -> Reason {
@@ -102,7 +119,7 @@ impl Pressure {
     }
 }
 
-/// Numbers that the host measured, and the thresholds from which on they press.
+/// A number that the host measured, and the threshold from which on it presses.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Signal {
     /// What was measured.
@@ -258,7 +275,6 @@ impl Admission {
 
     /// The same for a class that was looked up in this value. One of another value is admitted
     /// when there is none in its place.
-    #[must_use]
     pub fn judge_class(&self, class: Class, pressure: Option<Pressure>) -> Verdict {
         let rule = self.classes.get(class.0).map(|entry| entry.1);
         let shed = rule
@@ -421,5 +437,22 @@ mod tests {
         let presses = |value, threshold| Signal { value, threshold }.presses();
         assert!(presses(50.0, Some(50.0)) && !presses(49.9, Some(50.0)));
         assert!(!presses(f64::INFINITY, None) && !presses(f64::NAN, Some(0.0)));
+        let signal = |value, threshold| Signal {
+            value,
+            threshold: Some(threshold),
+        };
+        let (low, high) = (signal(0.5, 0.85), signal(9.0, 1.0));
+        assert_eq!(
+            Pressure::measured(low, high, high).reason(),
+            Reason::PublishRate
+        );
+        assert_eq!(
+            Pressure::measured(high, low, low),
+            Pressure::of([Reason::Memory])
+        );
+        assert_eq!(
+            Pressure::measured(low, low, high),
+            Pressure::of([Reason::Subscribers])
+        );
     }
 }

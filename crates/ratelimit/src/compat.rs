@@ -64,7 +64,7 @@ impl OldestFirst {
         now: Millis,
         cost: f64,
     ) -> Result<Decision, ConsumeError> {
-        if !(cost.is_finite() && cost >= 0.0) {
+        if !(0.0..f64::INFINITY).contains(&cost) {
             return Err(ConsumeError::Cost);
         }
         let now_ms = now.as_millis() as f64;

@@ -1,4 +1,4 @@
-//! Fixed windows with bans, sliding windows, GCRA and admission classes at flat cost.
+#![doc = include_str!("../README.md")]
 
 mod admission;
 mod compat;

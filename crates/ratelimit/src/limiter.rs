@@ -9,7 +9,8 @@ use crate::table::Table;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limits {
     /// Keys with a counter. Default 1,000,000. At the limit a counter that is over or was not used
-    /// lately makes room (`evicted`). At worst 86 bytes for each key that is counted.
+    /// lately makes room (`evicted`). 43 to 86 bytes for each key, half as much again while the
+    /// table grows.
     pub counters_max: usize,
     /// Bans in force. Default 100,000. At the limit a new one is refused (`bans_refused`): who runs
     /// out of points is then refused until the window ends, and not longer. Bytes as above.
@@ -91,7 +92,7 @@ impl<P: Policy> Limiter<P> {
         now: Millis,
         cost: f64,
     ) -> Result<Decision, ConsumeError> {
-        if !(cost.is_finite() && cost >= 0.0) {
+        if !(0.0..f64::INFINITY).contains(&cost) {
             return Err(ConsumeError::Cost);
         }
         let now_ms = self.advance(now);
@@ -101,15 +102,14 @@ impl<P: Policy> Limiter<P> {
             return Ok(self.refuse_banned(key, now_ms, until_ms, cost));
         }
         let decision = match self.counters.find(key) {
-            Some(place) => self.policy.take(self.counters.at(place), now_ms, cost),
+            Some((_, state)) => self.policy.take(state, now_ms, cost),
             None => self.first(key, now_ms, cost),
         };
         if decision.allowed {
             self.stats.allowed += 1;
             return Ok(decision);
         }
-        self.stats.refused += 1;
-        Ok(self.block(key, now_ms, decision))
+        Ok(self.refuse(key, now_ms, decision))
     }
 
     /// Bans a key, or changes the end of its ban, also to an earlier one. Without a length: the
@@ -141,7 +141,7 @@ impl<P: Policy> Limiter<P> {
 
     /// Ends a ban. The key's counter stays as it is.
     pub fn unban(&mut self, key: LimitKey) {
-        if let Some(place) = self.bans.find(key) {
+        if let Some((place, _)) = self.bans.find(key) {
             self.bans.remove(place);
         }
     }
@@ -149,7 +149,7 @@ impl<P: Policy> Limiter<P> {
     /// Forgets a key, its counter and its ban.
     pub fn reset(&mut self, key: LimitKey) {
         self.unban(key);
-        if let Some(place) = self.counters.find(key) {
+        if let Some((place, _)) = self.counters.find(key) {
             self.counters.remove(place);
         }
     }
@@ -211,10 +211,12 @@ impl<P: Policy> Limiter<P> {
     /// The latest time that was seen, in milliseconds that a float holds exactly.
     fn advance(&mut self, now: Millis) -> f64 {
         self.now = self.now.max(now);
-        self.now.as_millis().min(NOW_MS_MAX) as f64
+        // By way of a signed number, which is one instruction.
+        self.now.as_millis().min(NOW_MS_MAX) as i64 as f64
     }
 
     /// A key without a counter.
+    #[cold]
     fn first(&mut self, key: LimitKey, now_ms: f64, cost: f64) -> Decision {
         let policy = &self.policy;
         let spent = |state: State| policy.is_spent(state, now_ms);
@@ -232,7 +234,9 @@ impl<P: Policy> Limiter<P> {
     }
 
     /// Turns a refusal into a ban, if the policy says so and there is room.
-    fn block(&mut self, key: LimitKey, now_ms: f64, refused: Decision) -> Decision {
+    #[cold]
+    fn refuse(&mut self, key: LimitKey, now_ms: f64, refused: Decision) -> Decision {
+        self.stats.refused += 1;
         let block_ms = self.policy.block_ms();
         if block_ms == 0.0 || self.set_ban(key, now_ms, now_ms + block_ms).is_err() {
             return refused;
@@ -245,6 +249,7 @@ impl<P: Policy> Limiter<P> {
         }
     }
 
+    #[cold]
     fn refuse_banned(&mut self, key: LimitKey, now_ms: f64, until_ms: f64, cost: f64) -> Decision {
         self.stats.refused += 1;
         let reset_ms = until_ms - now_ms;
@@ -268,8 +273,8 @@ impl<P: Policy> Limiter<P> {
 
     /// The end of a ban that is in force. One that is over is forgotten.
     fn banned_until(&mut self, key: LimitKey, now_ms: f64) -> Option<f64> {
-        let place = self.bans.find(key)?;
-        let ban = *self.bans.at(place);
+        let (place, ban) = self.bans.find(key)?;
+        let ban = *ban;
         if is_over(ban, now_ms) {
             self.bans.remove(place);
             return None;
@@ -279,8 +284,8 @@ impl<P: Policy> Limiter<P> {
 
     fn set_ban(&mut self, key: LimitKey, now_ms: f64, until_ms: f64) -> Result<(), BanError> {
         let ban = [until_ms.to_bits(), 0];
-        if let Some(place) = self.bans.find(key) {
-            *self.bans.at(place) = ban;
+        if let Some((_, present)) = self.bans.find(key) {
+            *present = ban;
             return Ok(());
         }
         self.bans.sweep(SWEEP_SLOTS, |ban| is_over(ban, now_ms));

@@ -47,10 +47,15 @@ impl Table {
     }
 
     /// Finds a key and marks it as used.
-    pub(crate) fn find(&mut self, key: LimitKey) -> Option<Place> {
-        let place = probe(&self.slots, key).or_else(|| self.fetch(key))?;
-        self.slots[place][1] |= USED;
-        Some(Place(place))
+    #[inline(always)]
+    pub(crate) fn find(&mut self, key: LimitKey) -> Option<(Place, &mut [u64; 2])> {
+        let place = match probe(&self.slots, key) {
+            Some(place) => place,
+            None => self.fetch(key)?,
+        };
+        let [_, mark, value @ ..] = &mut self.slots[place];
+        *mark |= USED;
+        Some((Place(place), value))
     }
 
     /// Finds a key and changes nothing.
@@ -60,11 +65,6 @@ impl Table {
             None => &self.old[probe(&self.old, key)?],
         };
         Some([slot[2], slot[3]])
-    }
-
-    pub(crate) fn at(&mut self, place: Place) -> &mut [u64; 2] {
-        let [_, _, value @ ..] = &mut self.slots[place.0];
-        value
     }
 
     /// Adds a key that is not there.
@@ -153,6 +153,7 @@ impl Table {
 
     /// Takes a key out of the table that is being left.
     #[cold]
+    #[inline(never)]
     fn fetch(&mut self, key: LimitKey) -> Option<usize> {
         let place = probe(&self.old, key)?;
         let slot = self.old[place];
@@ -284,12 +285,12 @@ mod tests {
             let there = table.find(key);
             assert_eq!(there.is_some(), map.contains_key(&key));
             match there {
-                Some(place) if !growing || random.below(4) == 0 => {
-                    assert_eq!(*table.at(place), map.remove(&key).unwrap());
+                Some((place, value)) if !growing || random.below(4) == 0 => {
+                    assert_eq!(*value, map.remove(&key).unwrap());
                     table.remove(place);
                 }
-                Some(place) => {
-                    table.at(place)[1] += 1;
+                Some((_, value)) => {
+                    value[1] += 1;
                     map.get_mut(&key).unwrap()[1] += 1;
                 }
                 None if growing || random.below(4) == 0 => {
