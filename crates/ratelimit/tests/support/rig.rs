@@ -115,6 +115,8 @@ impl Rig {
 
         let bans = self.limiter.stats().bans;
         let ours = self.limiter.consume(id, now, cost).expect("a cost");
+        // Full of bans: the block could not begin.
+        self.alike &= self.limiter.stats().bans_refused == 0;
         if self.alike {
             assert_eq!(ours, theirs);
         }
@@ -128,8 +130,6 @@ impl Rig {
             }
         }
         self.retry(id, cost, ours);
-        // Full of bans: the block could not begin.
-        self.alike &= self.limiter.stats().bans_refused == 0;
     }
 
     /// What is told of the wait is so: one millisecond less is too early, and then it passes.
@@ -160,10 +160,12 @@ impl Rig {
         self.alike &= self.model.knows(key);
         self.model.ban(key, self.now as f64, length_ms);
         self.oldest_first.ban(id, now, length_ms);
-        let length_ms = length_ms.unwrap_or_else(|| match self.model.block {
-            0.0 => 60_000.0,
-            block => block,
-        });
+        let default_ms = if self.model.block > 0.0 {
+            self.model.block
+        } else {
+            60_000.0
+        };
+        let length_ms = length_ms.unwrap_or(default_ms);
         match self.limiter.ban(id, now, Some(length_ms)) {
             Ok(()) => drop(self.bans.insert(key, self.now as f64 + length_ms)),
             Err(BanError::Full { limit }) => {
