@@ -15,7 +15,7 @@ use crate::policy::{Decision, Policy, State, whole_ms};
 /// The arithmetic is the same. What differs, and why `Limiter` is the better choice otherwise:
 ///
 /// - Bans live in the counters. At the limit the key that came first goes, with its ban.
-/// - With more than [`SWEEP_KEYS`] keys every call looks at all of them. With fewer, none is
+/// - With more than [`SWEEP_KEYS`] keys a call may look at all of them. With fewer, none is
 ///   forgotten.
 /// - A ban on a key that was never seen leaves a window without points behind, and does not count
 ///   against the limit.
@@ -26,6 +26,8 @@ pub struct OldestFirst {
     order: BTreeMap<u64, LimitKey>,
     inserted: u64,
     buckets_max: usize,
+    /// No window ends before this, so that a sweep would find nothing.
+    quiet_until_ms: f64,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -48,6 +50,7 @@ impl OldestFirst {
             order: BTreeMap::new(),
             inserted: 0,
             buckets_max,
+            quiet_until_ms: f64::INFINITY,
         }
     }
 
@@ -57,7 +60,7 @@ impl OldestFirst {
     /// [`ConsumeError::Cost`] when the cost is no number, negative or infinite.
     ///
     /// # Cost
-    /// Linear in the keys when there are more than [`SWEEP_KEYS`].
+    /// Linear in the keys when there are more than [`SWEEP_KEYS`] and a window has ended.
     pub fn consume(
         &mut self,
         key: LimitKey,
@@ -142,6 +145,7 @@ impl OldestFirst {
     }
 
     fn insert(&mut self, key: LimitKey, state: State, banned_until_ms: f64) {
+        self.quiet_until_ms = self.quiet_until_ms.min(f64::from_bits(state[1]));
         self.inserted += 1;
         self.order.insert(self.inserted, key);
         let bucket = Bucket {
@@ -159,17 +163,23 @@ impl OldestFirst {
     }
 
     fn sweep(&mut self, now_ms: f64) {
-        if self.buckets.len() <= SWEEP_KEYS {
+        if self.buckets.len() <= SWEEP_KEYS || now_ms < self.quiet_until_ms {
             return;
         }
         let Self {
             policy,
             buckets,
             order,
+            quiet_until_ms,
             ..
         } = self;
+        *quiet_until_ms = f64::INFINITY;
         buckets.retain(|_, bucket| {
             let over = policy.is_spent(bucket.state, now_ms) && bucket.banned_until_ms <= now_ms;
+            if !over {
+                // Windows only move on.
+                *quiet_until_ms = quiet_until_ms.min(f64::from_bits(bucket.state[1]));
+            }
             if over {
                 order.remove(&bucket.inserted);
             }

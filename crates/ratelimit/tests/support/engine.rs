@@ -128,6 +128,8 @@ impl RateLimit {
         // Full, and full again: somebody may have been dropped.
         self.alike &= after < self.buckets_max || after > before;
         let ours = self.limiter.consume(key, now, cost).map_err(refused)?;
+        let stats = self.limiter.stats();
+        self.alike &= stats.evicted == 0 && stats.bans_refused == 0;
         if self.alike && ours != decision {
             let detail = format!("{name}: {decision:?}, {ours:?}");
             return Err(json!({"rule": "engines-disagree", "subject": detail}));
