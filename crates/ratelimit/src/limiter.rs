@@ -113,8 +113,8 @@ impl<P: Policy> Limiter<P> {
     }
 
     /// Bans a key, or changes the end of its ban, also to an earlier one. Without a length: the
-    /// block of the policy, or a minute. Infinite means for good; zero ends a ban. The key's counter
-    /// stays as it is.
+    /// block of the policy, or a minute. Infinite means for good; zero ends a ban. The counter of
+    /// the key stays as it is.
     ///
     /// # Errors
     /// [`BanError`] when the length is negative or no number, or too many bans are in force.

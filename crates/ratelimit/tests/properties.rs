@@ -130,7 +130,11 @@ proptest! {
 
     /// What is spent may be forgotten: whoever comes next is told the same.
     #[test]
-    fn what_is_spent_is_as_good_as_fresh(calls in calls(), points in 1_u32..9, later in 0_u64..9_000) {
+    fn what_is_spent_is_as_good_as_fresh(
+        calls in calls(),
+        points in 1_u32..9,
+        later in 0_u64..9_000,
+    ) {
         fn check<P: Policy>(policy: &P, calls: &[(u64, f64)], later: u64) {
             let (mut now, mut state) = (0, policy.fresh(0.0));
             for (gap, cost) in calls {
