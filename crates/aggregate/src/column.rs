@@ -16,7 +16,7 @@ pub(crate) enum Shape {
 }
 
 /// One field in all windows of an aggregate. Windows are known by their index.
-pub(crate) trait Column: Debug + Send + Sync {
+pub(crate) trait Column: Debug + Send {
     /// Adds an event to some windows. Goes on with the other windows after a failure.
     fn add(&mut self, event: &Event<'_>, windows: &[u32]) -> Result<(), ReduceError>;
 

@@ -54,7 +54,9 @@ impl Helper {
                     let number = js::to_number(&Value::from_json(value));
                     match map.find(key).and_then(|id| map.get_mut(id)) {
                         Some(sum) => *sum += number,
-                        None => drop(map.insert(key, number)),
+                        None => {
+                            map.insert(key, number);
+                        }
                     }
                 }
                 object(map.iter(), |out, number| js::write_number(out, *number))
@@ -64,7 +66,9 @@ impl Helper {
                 for (key, value) in present.flat_map(members) {
                     match map.find(key).and_then(|id| map.get_mut(id)) {
                         Some(newest) => *newest = value,
-                        None => drop(map.insert(key, value)),
+                        None => {
+                            map.insert(key, value);
+                        }
                     }
                 }
                 object(map.iter(), |out, json| out.push_str(json.as_str()))

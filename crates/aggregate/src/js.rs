@@ -141,7 +141,8 @@ pub(crate) fn to_number(value: &Value) -> f64 {
 
 fn text_to_number(text: &str) -> f64 {
     let text = text.trim();
-    let radix = |digits: &str, radix| u64::from_str_radix(digits, radix).map_or(f64::NAN, |n| n as f64);
+    let radix =
+        |digits: &str, radix| u64::from_str_radix(digits, radix).map_or(f64::NAN, |n| n as f64);
     match text.get(..2) {
         Some("0x" | "0X") => return radix(&text[2..], 16),
         Some("0o" | "0O") => return radix(&text[2..], 8),
@@ -153,7 +154,10 @@ fn text_to_number(text: &str) -> f64 {
         "Infinity" | "+Infinity" => f64::INFINITY,
         "-Infinity" => f64::NEG_INFINITY,
         // Rust also reads words such as `inf`; JavaScript does not.
-        text if text.bytes().all(|b| b.is_ascii_digit() || b"+-.eE".contains(&b)) => {
+        text if text
+            .bytes()
+            .all(|b| b.is_ascii_digit() || b"+-.eE".contains(&b)) =>
+        {
             text.parse().unwrap_or(f64::NAN)
         }
         _ => f64::NAN,
@@ -252,7 +256,9 @@ pub(crate) fn quote(text: &str) -> String {
 }
 
 fn inner(token: &str) -> &str {
-    token.get(1..token.len().saturating_sub(1)).unwrap_or_default()
+    token
+        .get(1..token.len().saturating_sub(1))
+        .unwrap_or_default()
 }
 
 #[cfg(test)]
@@ -297,9 +303,22 @@ mod tests {
     #[test]
     fn numbers_read_back_exactly() {
         for text in [
-            "0", "-0", "7", "-12.5", "0.1", "123456789012345", "1234567890123456", "0.30000000000000004",
-            "1.7976931348623157e308", "1e400", "5e-324", "99999999999999.9", "9007199254740993", "1.5E3",
-            "999999999999999.9", "0.000000000000001",
+            "0",
+            "-0",
+            "7",
+            "-12.5",
+            "0.1",
+            "123456789012345",
+            "1234567890123456",
+            "0.30000000000000004",
+            "1.7976931348623157e308",
+            "1e400",
+            "5e-324",
+            "99999999999999.9",
+            "9007199254740993",
+            "1.5E3",
+            "999999999999999.9",
+            "0.000000000000001",
         ] {
             let expected: f64 = text.parse().unwrap();
             assert_eq!(parse_number(text).to_bits(), expected.to_bits(), "{text}");
@@ -333,7 +352,11 @@ mod tests {
             (Value::Number(1.0), Value::Null, Value::Number(1.0)),
             (Value::Number(1.0), Value::Bool(true), Value::Number(2.0)),
             (Value::Number(0.0), list, text("01,2,")),
-            (Value::Null, Value::Json("{}".into()), text("null[object Object]")),
+            (
+                Value::Null,
+                Value::Json("{}".into()),
+                text("null[object Object]"),
+            ),
         ] {
             assert_eq!(add(&left, &right), sum);
         }
@@ -343,7 +366,13 @@ mod tests {
 
     #[test]
     fn text_is_read_as_a_number_where_javascript_does() {
-        for (text, number) in [("", 0.0), (" 12 ", 12.0), ("0x1f", 31.0), ("1e3", 1000.0), ("-Infinity", f64::NEG_INFINITY)] {
+        for (text, number) in [
+            ("", 0.0),
+            (" 12 ", 12.0),
+            ("0x1f", 31.0),
+            ("1e3", 1000.0),
+            ("-Infinity", f64::NEG_INFINITY),
+        ] {
             assert_eq!(to_number(&Value::from(text)), number);
         }
         for text in ["inf", "nan", "1 2", "12px", "é", "0xg"] {
@@ -356,7 +385,10 @@ mod tests {
         assert_eq!(compare_tokens("\"a\"", "\"ab\""), Ordering::Less);
         assert_eq!(compare_tokens("\"a\"", "\"a!\""), Ordering::Less);
         // U+FF5E is one unit above the surrogates that U+1F600 is made of.
-        assert_eq!(compare_tokens("\"\u{ff5e}\"", "\"\u{1f600}\""), Ordering::Greater);
+        assert_eq!(
+            compare_tokens("\"\u{ff5e}\"", "\"\u{1f600}\""),
+            Ordering::Greater
+        );
         assert_eq!(compare_tokens("\"\\u0061\"", "\"a\""), Ordering::Equal);
     }
 }

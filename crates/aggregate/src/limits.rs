@@ -12,6 +12,7 @@
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Limits {
     /// Fields of one aggregate, computed ones included. Default 64. More are refused when built.
+    /// A snapshot may bring along as many that no reducer knows; more are refused and named.
     pub reducers_max: usize,
     /// Windows of one aggregate. Default 32. More are refused when built.
     pub windows_max: usize,

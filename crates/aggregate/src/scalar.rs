@@ -388,22 +388,22 @@ impl SumRing {
     }
 
     fn replace_oldest(&mut self, closed: Value) {
-        self.hops.push_back(closed);
         let Some(oldest) = self.hops.pop_front() else {
             return;
         };
+        let (out, new) = (whole(&oldest), whole(&closed));
+        self.hops.push_back(closed);
         let (Some(exact), Value::Number(total)) = (self.exact, &mut self.total) else {
             return;
         };
-        let (out, new) = (whole(&oldest), self.hops.back().map_or(Some(0.0), whole));
-        self.exact = match (out, new) {
-            (Some(out), Some(new)) if self.hops.is_empty() => Some(out * 0.0 + new * 0.0),
-            (Some(out), Some(new)) => {
-                *total += new - out;
-                Some(exact - out.abs() + new.abs()).filter(|sum| *sum < EXACT_MAX)
+        self.exact = None;
+        if let (Some(out), Some(new)) = (out, new) {
+            let size = exact - out.abs() + new.abs();
+            if size < EXACT_MAX {
+                *total = *total - out + new;
+                self.exact = Some(size);
             }
-            _ => None,
-        };
+        }
     }
 
     fn settle(&mut self) {

@@ -33,9 +33,8 @@ impl<V> Default for TokenMap<V> {
 
 impl<V> TokenMap<V> {
     pub(crate) fn find(&self, token: &str) -> Option<u32> {
-        let is_it = |id: &u32| {
-            matches!(&self.entries[*id as usize], Some((key, _)) if **key == *token)
-        };
+        let is_it =
+            |id: &u32| matches!(&self.entries[*id as usize], Some((key, _)) if **key == *token);
         self.table.find(self.hasher.hash_one(token), is_it).copied()
     }
 
@@ -125,10 +124,16 @@ mod tests {
         assert_eq!((map.find("\"a\""), map.token_bytes()), (Some(a), 6));
         map.remove(a);
         map.remove(a);
-        assert_eq!((map.find("\"a\""), map.len(), map.token_bytes()), (None, 1, 3));
+        assert_eq!(
+            (map.find("\"a\""), map.len(), map.token_bytes()),
+            (None, 1, 3)
+        );
         assert_eq!(map.insert("\"c\"", 3), a);
         assert_eq!(map.get(b), Some(&2));
-        assert_eq!(map.iter().collect::<Vec<_>>(), [("\"c\"", &3), ("\"b\"", &2)]);
+        assert_eq!(
+            map.iter().collect::<Vec<_>>(),
+            [("\"c\"", &3), ("\"b\"", &2)]
+        );
         map.clear();
         assert_eq!((map.len(), map.iter().count()), (0, 0));
     }

@@ -229,7 +229,8 @@ impl<'a> RawJsonRef<'a> {
     #[must_use]
     pub fn trust(text: &'a str) -> Self {
         debug_assert!(
-            Self::parse_str_with_depth(text, DEPTH_LIMIT).is_ok_and(|json| json.0.len() == text.len()),
+            Self::parse_str_with_depth(text, DEPTH_LIMIT)
+                .is_ok_and(|json| json.0.len() == text.len()),
             "not one JSON value: {text}"
         );
         Self(text)
