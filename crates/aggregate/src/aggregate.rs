@@ -160,7 +160,8 @@ impl Aggregate {
             .map(|window| {
                 let debounce_ms = window.debounce_ms.unwrap_or(spec.debounce_ms);
                 let (start_ms, end_ms) = window.kind.around(now.wall_ms).unwrap_or_default();
-                let wait_max_ms = spec.wait_max_ms.unwrap_or(debounce_ms.saturating_mul(10));
+                let wait_max_ms = spec.wait_max_ms;
+                let wait_max_ms = wait_max_ms.unwrap_or_else(|| debounce_ms.saturating_mul(10));
                 Window {
                     name: window.name.into(),
                     kind: window.kind,
@@ -765,8 +766,8 @@ fn scan<'a>(
             if let Some((first, rest)) = path.split_first()
                 && key.eq_str(first)
             {
-                let deeper = rest.iter();
-                *place = deeper.fold(Some(value), |at, name| at.and_then(|at| at.field(name)));
+                let mut deeper = rest.iter();
+                *place = deeper.try_fold(value, |at, name| at.field(name));
             }
         }
     }

@@ -242,7 +242,7 @@ impl Column for Counts {
         let Some(map) = parse(saved, keys_max, bytes_max) else {
             return false;
         };
-        *shown = Box::default();
+        **shown = Shown::default();
         map.iter()
             .for_each(|(key, count)| shown.insert(key, *count));
         true

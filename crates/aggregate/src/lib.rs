@@ -33,3 +33,8 @@ pub use spec::{FieldSpec, Spec};
 pub use stats::Stats;
 pub use value::Value;
 pub use window::WindowSpec;
+
+/// What the built-in sketches keep per window; opaque.
+pub mod state {
+    pub use crate::sketch::{Bins, Counters, Mean, Registers};
+}

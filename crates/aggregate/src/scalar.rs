@@ -220,10 +220,12 @@ impl Column for Scalar {
     }
 
     fn restore(&mut self, window: usize, saved: RawJsonRef<'_>) -> bool {
-        let value = exact(saved);
-        let fits = match self.operation {
-            Operation::Last(_) | Operation::Const => true,
-            _ => !saved.is_array() && !saved.is_object(),
+        let (value, fits) = match self.operation {
+            Operation::Last(_) | Operation::Const => (exact(saved), true),
+            _ => (
+                Value::from_json(saved),
+                !saved.is_array() && !saved.is_object(),
+            ),
         };
         match self.windows.get_mut(window) {
             Some(State::Whole(target)) if fits && value.heap_bytes() <= self.bytes_max => {

@@ -37,7 +37,8 @@ impl Aggregate {
         })
     }
 
-    /// Takes in a snapshot in the plain form: an object of fields. Fields that are not in it keep
+    /// Takes in a snapshot in the plain form, once and before the first event: an object of
+    /// fields. Fields that are not in it keep
     /// their starting value; what no reducer knows is shown as it is until the next reset. Nothing
     /// is put out, unless events were held back: they are applied on top and put out as one.
     ///
@@ -232,6 +233,9 @@ impl Aggregate {
         combine: bool,
     ) -> Result<(), SnapshotError> {
         self.check_size(snapshot)?;
+        if let Some(window) = self.windows.get_mut(index) {
+            window.touched = true;
+        }
         let extras_max = self.limits.reducers_max;
         let mut refused: Vec<String> = Vec::new();
         let mut refuse = |stats: &mut Stats, name: &str| {

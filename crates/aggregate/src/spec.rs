@@ -380,6 +380,9 @@ pub(crate) struct Field {
     pub(crate) column: Box<dyn Column>,
 }
 
+/// A computed field at work.
+pub(crate) type Computed = (Box<str>, Formula);
+
 /// The paths of all fields, each once.
 #[derive(Debug, Default)]
 pub(crate) struct Paths(pub(crate) Vec<Vec<Box<str>>>);
@@ -400,7 +403,7 @@ pub(crate) fn assemble(
     fields: Vec<FieldSpec>,
     shapes: &[Shape],
     limits: &Limits,
-) -> (Vec<Field>, Vec<(Box<str>, Formula)>, Paths) {
+) -> (Vec<Field>, Vec<Computed>, Paths) {
     let (mut columns, mut computed, mut paths) = (Vec::new(), Vec::new(), Paths::default());
     let (late, reduced): (Vec<_>, Vec<_>) = fields.into_iter().partition(FieldSpec::is_computed);
     for field in reduced {
@@ -434,7 +437,7 @@ pub(crate) fn assemble(
     for field in late {
         let operand = |name: Box<str>| {
             let is_column = |field: &Field| *field.name == *name;
-            let is_before = |(before, _): &(Box<str>, Formula)| **before == *name;
+            let is_before = |(before, _): &Computed| **before == *name;
             let place = match columns.iter().position(is_column) {
                 Some(at) => Place::Column(at),
                 None => computed

@@ -7,10 +7,10 @@ mod distinct;
 mod quantiles;
 mod topk;
 
-pub use average::Average;
-pub use distinct::Distinct;
-pub use quantiles::Quantiles;
-pub use topk::TopK;
+pub use average::{Average, Mean};
+pub use distinct::{Distinct, Registers};
+pub use quantiles::{Bins, Quantiles};
+pub use topk::{Counters, TopK};
 
 use millstream_core::RawJsonRef;
 
