@@ -7,8 +7,8 @@ use millstream_core::{Millis, RawJsonRef};
 use smallvec::SmallVec;
 
 use crate::column::Shape;
-use crate::compute::{Formula, View};
-use crate::spec::{Field, Paths, assemble};
+use crate::compute::View;
+use crate::spec::{Computed, Field, Paths, assemble};
 use crate::window::{Kind, Window, WindowSpec};
 use crate::{Event, Limits, ReduceError, Spec, Stats, Value};
 
@@ -94,7 +94,7 @@ pub enum ReadError {
 #[derive(Debug)]
 pub struct Aggregate {
     fields: Vec<Field>,
-    computed: Vec<(Box<str>, Formula)>,
+    computed: Vec<Computed>,
     paths: Paths,
     pub(crate) windows: Vec<Window>,
     /// Windows that take events: all but those that wait for a snapshot.
@@ -388,10 +388,14 @@ impl Aggregate {
     /// The earliest thing that is due, and how long ago it was.
     fn earliest(&self) -> Option<(Due, usize)> {
         let Now { mono, wall_ms } = self.now;
-        let since = |due: Millis| (due <= mono).then(|| mono.as_millis() - due.as_millis());
+        // The end of time is never: what is due then would be due again and again.
+        let since = |due: Millis| {
+            (due <= mono && due < Millis::MAX).then(|| mono.as_millis() - due.as_millis())
+        };
         let mut best: Option<(u64, Due, usize)> = None;
         for (index, window) in self.windows.iter().enumerate() {
-            let boundary = window.is_tumbling() && window.end_ms <= wall_ms;
+            let boundary =
+                window.is_tumbling() && window.end_ms <= wall_ms && window.end_ms < i64::MAX;
             let late = boundary.then(|| wall_ms.abs_diff(window.end_ms));
             for (due, late) in [
                 (Due::Boundary, late),
@@ -431,10 +435,11 @@ impl Aggregate {
         self.stats.lag_ms_max = self.stats.lag_ms_max.max(late);
         self.stats.closings += 1;
         let (start_ms, end_ms) = window.kind.around(wall_ms).unwrap_or((wall_ms, i64::MAX));
-        self.stats.periods_skipped += match window.kind {
+        let skipped = match window.kind {
             Kind::Fixed { duration_ms, .. } => late / duration_ms.max(1),
             _ => u64::from(start_ms != window.end_ms),
         };
+        self.stats.periods_skipped = self.stats.periods_skipped.saturating_add(skipped);
         (window.start_ms, window.end_ms) = (start_ms, end_ms);
         window.waiting = None;
         window.touched = true;
@@ -465,7 +470,8 @@ impl Aggregate {
         let late = mono.as_millis().saturating_sub(due.as_millis());
         self.stats.lag_ms_max = self.stats.lag_ms_max.max(late);
         self.stats.slides += 1;
-        self.stats.periods_skipped += steps.saturating_sub(1);
+        let skipped = self.stats.periods_skipped;
+        self.stats.periods_skipped = skipped.saturating_add(steps.saturating_sub(1));
         for field in &mut self.fields {
             field.column.slide(index, hops);
         }
@@ -667,28 +673,20 @@ impl Aggregate {
         out.push('{');
         for field in &mut self.fields {
             let mark = out.len();
-            out.push_str(if mark == 1 {
-                &field.key[1..]
-            } else {
-                &field.key
-            });
+            out.push_str(field.key.get(usize::from(mark == 1)..).unwrap_or_default());
             if !field.column.write(index, out) {
                 out.truncate(mark);
             }
         }
         for (token, json) in &window.extras {
             let name = crate::js::plain(token);
-            if self
-                .computed
-                .iter()
-                .any(|(computed, _)| **computed == *name)
-            {
+            if self.computed.iter().any(|computed| *computed.name == *name) {
                 continue;
             }
             member(out, token, json);
         }
         let mut failed = None;
-        for (at, (name, formula)) in self.computed.iter().enumerate() {
+        for (at, field) in self.computed.iter().enumerate() {
             let (before, rest) = window.computed.split_at_mut(at);
             let view = View {
                 window: index,
@@ -700,16 +698,20 @@ impl Aggregate {
             let Some(place) = rest.first_mut() else {
                 break;
             };
-            match view.compute(formula) {
+            match view.compute(&field.formula) {
                 Ok(value) => *place = value,
                 Err(error) => {
                     self.stats.failed += 1;
                     failed
-                        .get_or_insert_with(|| Failure::new(name, error))
+                        .get_or_insert_with(|| Failure::new(&field.name, error))
                         .others += 1;
                 }
             }
-            write_computed(out, name, place);
+            let mark = out.len();
+            out.push_str(field.key.get(usize::from(mark == 1)..).unwrap_or_default());
+            if !place.write(out) {
+                out.truncate(mark);
+            }
         }
         out.push('}');
         if let Some(mut failure) = failed {
@@ -736,18 +738,6 @@ fn member(out: &mut String, token: &str, json: &str) {
     out.push_str(token);
     out.push(':');
     out.push_str(json);
-}
-
-fn write_computed(out: &mut String, name: &str, value: &Value) {
-    if *value == Value::Absent {
-        return;
-    }
-    if out.len() > 1 {
-        out.push(',');
-    }
-    out.push_str(&crate::js::quote(name));
-    out.push(':');
-    value.write(out);
 }
 
 /// Finds all paths in one pass over the data; of duplicate keys the last counts, as in JavaScript.

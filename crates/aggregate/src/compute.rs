@@ -57,7 +57,7 @@ pub(crate) enum Place {
 pub struct View<'a> {
     pub(crate) window: usize,
     pub(crate) fields: &'a [crate::spec::Field],
-    pub(crate) computed: &'a [(Box<str>, Formula)],
+    pub(crate) computed: &'a [crate::spec::Computed],
     pub(crate) values: &'a [Value],
     pub(crate) extras: &'a [(Box<str>, Box<str>)],
 }
@@ -67,10 +67,7 @@ impl View<'_> {
     #[must_use]
     pub fn value(&self, name: &str) -> Value {
         let computed = self.computed.iter().zip(self.values).rev();
-        if let Some((_, value)) = computed
-            .into_iter()
-            .find(|((field, _), _)| **field == *name)
-        {
+        if let Some((_, value)) = computed.into_iter().find(|(field, _)| *field.name == *name) {
             return value.clone();
         }
         match self.fields.iter().find(|field| *field.name == *name) {

@@ -381,7 +381,13 @@ pub(crate) struct Field {
 }
 
 /// A computed field at work.
-pub(crate) type Computed = (Box<str>, Formula);
+#[derive(Debug)]
+pub(crate) struct Computed {
+    pub(crate) name: Box<str>,
+    /// `,"name":`
+    pub(crate) key: Box<str>,
+    pub(crate) formula: Formula,
+}
 
 /// The paths of all fields, each once.
 #[derive(Debug, Default)]
@@ -404,7 +410,8 @@ pub(crate) fn assemble(
     shapes: &[Shape],
     limits: &Limits,
 ) -> (Vec<Field>, Vec<Computed>, Paths) {
-    let (mut columns, mut computed, mut paths) = (Vec::new(), Vec::new(), Paths::default());
+    let (mut columns, mut computed, mut paths) =
+        (Vec::new(), Vec::<Computed>::new(), Paths::default());
     let (late, reduced): (Vec<_>, Vec<_>) = fields.into_iter().partition(FieldSpec::is_computed);
     for field in reduced {
         let helper = field.helper();
@@ -437,7 +444,7 @@ pub(crate) fn assemble(
     for field in late {
         let operand = |name: Box<str>| {
             let is_column = |field: &Field| *field.name == *name;
-            let is_before = |(before, _): &Computed| **before == *name;
+            let is_before = |before: &Computed| *before.name == *name;
             let place = match columns.iter().position(is_column) {
                 Some(at) => Place::Column(at),
                 None => computed
@@ -454,7 +461,11 @@ pub(crate) fn assemble(
             Work::Compute(formula) => formula,
             _ => continue,
         };
-        computed.push((Box::from(field.name), formula));
+        computed.push(Computed {
+            key: format!(",{}:", js::quote(&field.name)).into(),
+            name: field.name.into(),
+            formula,
+        });
     }
     (columns, computed, paths)
 }

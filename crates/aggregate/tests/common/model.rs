@@ -205,6 +205,7 @@ impl Window {
     pub(crate) fn absorb(&mut self, other: &Self) {
         if !matches!(self.kind, Kind::Sliding(..)) && self.end == other.end {
             self.base += other.base;
+            self.touched = true;
             self.events.extend(other.events.iter().cloned());
         }
     }
