@@ -139,7 +139,7 @@ impl Rig {
         if wait_max != 10 * debounce {
             spec = spec.wait_max(Duration::from_millis(wait_max));
         }
-        if self.shape % 4 != 0 {
+        if !self.shape.is_multiple_of(4) {
             for (at, kind) in self.kinds().into_iter().enumerate() {
                 let name = format!("w{at}");
                 spec = spec.window(match kind {
@@ -176,7 +176,7 @@ impl Rig {
     fn step(&mut self, kind: u8, argument: u8) {
         match kind % 16 {
             0..=7 => self.event(argument),
-            8 => self.to_deadline(),
+            8 => self.until_deadline(),
             9 => self.pass(u64::from(argument)),
             10 => self.pass(u64::from(argument) * 37),
             11 => self.event_after(u64::from(argument % 64), argument),
@@ -195,7 +195,7 @@ impl Rig {
         self.advance_model();
     }
 
-    fn to_deadline(&mut self) {
+    fn until_deadline(&mut self) {
         let due = self.aggregate.next_deadline();
         if let Some(due) = due {
             assert!(due.as_millis() >= self.mono, "a deadline in the past");
@@ -361,7 +361,7 @@ fn event(argument: u8) -> (String, Event) {
         members.insert(0, format!("\"v\":{text}"));
         data.insert("v".to_owned(), parse(&text));
     }
-    let counts = argument % 5 != 0;
+    let counts = !argument.is_multiple_of(5);
     (
         format!("{{{}}}", members.join(",")),
         Event {
