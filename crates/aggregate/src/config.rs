@@ -22,7 +22,8 @@ impl Spec {
     ///     {"name": "all", "type": "lifetime"},
     ///     {"name": "today", "type": "tumbling", "period": "daily", "tz": "Europe/Berlin"},
     ///     {"name": "quarter", "type": "tumbling", "durationMs": 900000, "anchor": 0},
-    ///     {"name": "recent", "type": "sliding", "durationMs": 60000, "slideMs": 1000, "debounce": 250}
+    ///     {"name": "recent", "type": "sliding", "durationMs": 60000, "slideMs": 1000,
+    ///      "debounce": 250}
     ///   ],
     ///   "debounceMs": 0
     /// }

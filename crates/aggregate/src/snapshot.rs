@@ -15,8 +15,8 @@ impl Aggregate {
     /// [`abandon`](Self::abandon) its events are held back, within limits.
     ///
     /// # Errors
-    /// [`SnapshotError::NoWindow`] for an unknown or sliding window, [`SnapshotError::Late`] when it
-    /// has counted events already.
+    /// [`SnapshotError::NoWindow`] for an unknown or sliding window, [`SnapshotError::Late`] when
+    /// it has counted events already.
     pub fn await_snapshot(&mut self, window: &str) -> Result<(), SnapshotError> {
         let index = self.takes_snapshots(window)?;
         if let Some(window) = self.windows.get_mut(index) {

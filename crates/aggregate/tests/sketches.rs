@@ -276,15 +276,27 @@ fn snapshots_that_do_not_fit_are_refused() {
             "\"\u{e9}\"",
         ],
     );
+    let gamma = "0.020000666706669435";
+    let bins = |gamma: &str, count: &str, positive: &str| {
+        let rest = r#""zeros":0,"min":0,"max":0,"negative":[]"#;
+        format!(r#"{{"lnGamma":{gamma},"count":{count},"positive":[{positive}],{rest}}}"#)
+    };
+    let quantiles = Quantiles::of("x");
+    let sound = bins(gamma, "1", "1,1");
+    assert!(
+        quantiles
+            .restore(RawJsonRef::parse_str(&sound).unwrap())
+            .is_some()
+    );
     refuses(
-        &Quantiles::of("x"),
+        &quantiles,
         &[
             "{}",
             "[]",
-            r#"{"lnGamma":1,"count":0,"zeros":0,"min":0,"max":0,"positive":[],"negative":[]}"#,
-            r#"{"lnGamma":0.020000666706669435,"count":5,"zeros":0,"min":0,"max":0,"positive":[1,1],"negative":[]}"#,
-            r#"{"lnGamma":0.020000666706669435,"count":1,"zeros":0,"min":0,"max":0,"positive":[1.5,1],"negative":[]}"#,
-            r#"{"lnGamma":0.020000666706669435,"count":-1,"zeros":0,"min":0,"max":0,"positive":[1,-1],"negative":[]}"#,
+            &bins("1", "1", "1,1"),
+            &bins(gamma, "5", "1,1"),
+            &bins(gamma, "1", "1.5,1"),
+            &bins(gamma, "-1", "1,-1"),
         ],
     );
     refuses(

@@ -10,8 +10,8 @@ use crate::{Combine, Event, ReduceError, Reducer, Value, js};
 /// Quantiles of the numbers in a field with a bounded relative error, by DDSketch.
 ///
 /// Shows an object: `count`, `min`, `max` and, per quantile, `p50` and so on. Each is within
-/// `accuracy` (1 % by default) of the true value of that rank, as long as the sketch did not have to
-/// collapse: at more than `bins` different magnitudes (2,048 by default, 80 decades at 1 %) the
+/// `accuracy` (1 % by default) of the true value of that rank, as long as the sketch did not have
+/// to collapse: at more than `bins` different magnitudes (2,048 by default, 80 decades at 1 %) the
 /// smallest ones are lumped together and only the lower quantiles suffer.
 ///
 /// Source: Masson, Rim and Lee, "DDSketch: a fast and fully-mergeable quantile sketch with
