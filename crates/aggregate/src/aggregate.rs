@@ -753,10 +753,11 @@ fn scan<'a>(
     found.resize(paths.0.len(), None);
     for (key, value) in data.fields() {
         for (path, place) in paths.0.iter().zip(found.iter_mut()) {
-            if let Some((first, rest)) = path.split_first()
-                && key.eq_str(first)
-            {
-                let mut deeper = rest.iter();
+            // Spelled with other escapes it may still be the same name.
+            let same =
+                key.raw() == &*path.token || (key.plain().is_none() && key.eq_str(&path.names[0]));
+            if same {
+                let mut deeper = path.names[1..].iter();
                 *place = deeper.try_fold(value, |at, name| at.field(name));
             }
         }

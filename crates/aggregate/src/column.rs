@@ -32,6 +32,12 @@ pub(crate) trait Column: Debug + Send {
     /// What is shown.
     fn value(&self, window: usize) -> Value;
 
+    /// What is shown, if it is a number that is at hand. `None` says nothing.
+    fn number(&self, window: usize) -> Option<f64> {
+        let _ = window;
+        None
+    }
+
     /// The entries of a map that is shown: string tokens and numbers.
     fn entries(&self, window: usize) -> Option<Vec<(&str, f64)>> {
         let _ = window;

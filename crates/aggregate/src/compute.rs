@@ -107,18 +107,30 @@ impl View<'_> {
         }
     }
 
+    #[inline]
+    fn operand_number(&self, operand: &Operand) -> f64 {
+        let number = match operand.place {
+            Place::Column(_) => self
+                .column(operand)
+                .and_then(|column| column.number(self.window)),
+            Place::Computed(at) => self.values.get(at).and_then(Value::as_number),
+            Place::Extra => None,
+        };
+        number.unwrap_or_else(|| js::to_number(&self.operand(operand)))
+    }
+
     /// Computes a field.
     pub(crate) fn compute(&self, formula: &Formula) -> Result<Value, ReduceError> {
         match formula {
             Formula::Ratio(numerator, denominator) => {
-                let below = js::to_number(&self.operand(denominator));
+                let below = self.operand_number(denominator);
                 Ok(Value::Number(if below > 0.0 {
-                    js::to_number(&self.operand(numerator)) / below
+                    self.operand_number(numerator) / below
                 } else {
                     0.0
                 }))
             }
-            Formula::Double(of) => Ok(Value::Number(2.0 * js::to_number(&self.operand(of)))),
+            Formula::Double(of) => Ok(Value::Number(2.0 * self.operand_number(of))),
             Formula::Top(of, n) => self.top(of, *n),
             Formula::Custom(function) => function(self),
         }

@@ -14,12 +14,16 @@ use crate::Value;
 /// The digits come from `zmij` (the Schubfach family of algorithms); only the layout is done here.
 pub(crate) fn write_number(out: &mut String, number: f64) {
     // 2^53: integers below it are exact, and their digits are the shortest.
-    if number.abs() < 9_007_199_254_740_992.0 && number.trunc() == number {
-        out.push_str(itoa::Buffer::new().format(number as i64));
+    let whole = number as i64;
+    if whole as f64 == number && number.abs() < 9_007_199_254_740_992.0 {
+        out.push_str(itoa::Buffer::new().format(whole));
         return;
     }
     if !number.is_finite() {
         out.push_str("null");
+        return;
+    }
+    if write_short(out, number) {
         return;
     }
     let mut buffer = zmij::Buffer::new();
@@ -35,6 +39,38 @@ pub(crate) fn write_number(out: &mut String, number: f64) {
         return;
     }
     relayout(out, text);
+}
+
+/// Writes a number that is up to three decimals long, as prices and measurements are.
+///
+/// Two different decimals of at most 15 digits are never the same float, so if one of that length
+/// reads back as the number, there is no shorter one, and the division proves that it does.
+fn write_short(out: &mut String, number: f64) -> bool {
+    let size = number.abs();
+    for (decimals, power) in [(1, 10.0), (2, 100.0), (3, 1000.0)] {
+        if !(1e-3..1e12).contains(&size) {
+            return false;
+        }
+        // The product is rounded; whether this is the right integer, the division tells.
+        let scaled = (size * power + 0.5) as u64;
+        if scaled as f64 / power == size {
+            let mut buffer = itoa::Buffer::new();
+            let digits = buffer.format(scaled);
+            if number < 0.0 {
+                out.push('-');
+            }
+            if digits.len() <= decimals {
+                out.push_str("0.");
+                (digits.len()..decimals).for_each(|_| out.push('0'));
+                out.push_str(digits);
+            } else {
+                out.push_str(digits);
+                out.insert(out.len() - decimals, '.');
+            }
+            return true;
+        }
+    }
+    false
 }
 
 /// Lays out `digits[.digits][e[+-]digits]` as `Number::toString` of ECMAScript says.
@@ -326,6 +362,13 @@ mod tests {
     }
 
     proptest::proptest! {
+        #[test]
+        fn short_numbers_are_written_like_long_ones(scaled in -10_000_000_i64..10_000_000, power in 0..5) {
+            let number = scaled as f64 / 10_f64.powi(power);
+            // What Rust prints is the shortest too; it has no exponents in this range.
+            proptest::prop_assert_eq!(written(number), (number + 0.0).to_string());
+        }
+
         #[test]
         fn any_number_survives(number: f64) {
             let text = written(number);

@@ -99,7 +99,27 @@ impl Scalar {
         }
     }
 
-    /// Adds `value` (or 1) to each window.
+    /// Adds a number to each window.
+    #[inline]
+    fn add_number(&mut self, number: f64, windows: &[u32]) -> Result<(), ReduceError> {
+        let mut result = Ok(());
+        for window in windows {
+            let Some(state) = self.windows.get_mut(*window as usize) else {
+                continue;
+            };
+            match Self::target(state, &self.init) {
+                Value::Number(sum) => *sum += number,
+                _ => {
+                    let added = self.add_each(&Value::Number(number), &[*window]);
+                    result = result.and(added);
+                }
+            }
+        }
+        result
+    }
+
+    /// Adds anything to each window, as JavaScript does.
+    #[cold]
     fn add_each(&mut self, value: &Value, windows: &[u32]) -> Result<(), ReduceError> {
         let mut result = Ok(());
         for window in windows {
@@ -107,10 +127,6 @@ impl Scalar {
                 continue;
             };
             let target = Self::target(state, &self.init);
-            if let (Value::Number(sum), Value::Number(number)) = (&mut *target, value) {
-                *sum += number;
-                continue;
-            }
             let joined = target.heap_bytes() + value.heap_bytes();
             if joined > self.bytes_max {
                 result = full(self.bytes_max);
@@ -166,11 +182,14 @@ impl Column for Scalar {
             }
         };
         match self.operation {
-            Operation::Count => self.add_each(&Value::Number(1.0), windows),
-            Operation::Sum(path) => {
-                let value = event.at(path)?.map_or(Value::Absent, Value::from_json);
-                self.add_each(&value, windows)
-            }
+            Operation::Count => self.add_number(1.0, windows),
+            Operation::Sum(path) => match event.at(path)? {
+                Some(json) if json.is_number() => {
+                    self.add_number(js::parse_number(json.as_str()), windows)
+                }
+                Some(json) => self.add_each(&Value::from_json(json), windows),
+                None => self.add_each(&Value::Absent, windows),
+            },
             Operation::Max(path) | Operation::Min(path) => {
                 let value = event.at(path)?.map_or(Value::Absent, Value::from_json);
                 if value.is_missing() {
@@ -206,7 +225,13 @@ impl Column for Scalar {
     fn write(&mut self, window: usize, out: &mut String) -> bool {
         match self.windows.get(window) {
             Some(State::Whole(value)) => value.write(out),
-            Some(State::Hops(hops)) => hops.value(&self.init).write(out),
+            Some(State::Hops(hops)) => match hops.number() {
+                Some(number) => {
+                    js::write_number(out, number);
+                    true
+                }
+                None => hops.value(&self.init).write(out),
+            },
             None => false,
         }
     }
@@ -216,6 +241,14 @@ impl Column for Scalar {
             Some(State::Whole(value)) => value.clone(),
             Some(State::Hops(hops)) => hops.value(&self.init),
             None => Value::Absent,
+        }
+    }
+
+    #[inline]
+    fn number(&self, window: usize) -> Option<f64> {
+        match self.windows.get(window)? {
+            State::Whole(value) => value.as_number(),
+            State::Hops(hops) => hops.number(),
         }
     }
 
@@ -300,6 +333,15 @@ impl Hops {
                 or_zero(best)
             }
             Older::Folded(folded) => folded.value(Value::clone),
+        }
+    }
+
+    /// The value, if it is a sum of numbers.
+    #[inline]
+    fn number(&self) -> Option<f64> {
+        match &self.older {
+            Older::Sum(ring) => Some(ring.total.as_number()? + self.newest.as_number()?),
+            _ => None,
         }
     }
 
@@ -412,17 +454,27 @@ impl SumRing {
         if self.exact.is_some() {
             return;
         }
-        self.total = Helper::Sum.fold(self.hops.iter());
-        let sizes = self.hops.iter().map(|hop| whole(hop).map(f64::abs));
-        let size = sizes.sum::<Option<f64>>();
-        self.exact = size.filter(|sum| *sum < EXACT_MAX);
+        let (mut sum, mut size) = (0.0, Some(0.0));
+        for hop in &self.hops {
+            match hop {
+                Value::Number(number) => sum += number,
+                Value::Absent | Value::Null => {}
+                _ => {
+                    self.total = Helper::Sum.fold(self.hops.iter());
+                    return;
+                }
+            }
+            size = size.and_then(|size| Some(size + whole(hop)?.abs()));
+        }
+        self.total = Value::Number(sum);
+        self.exact = size.filter(|size| *size < EXACT_MAX);
     }
 }
 
 /// The value of a hop as a whole number; a missing one is 0.
 fn whole(hop: &Value) -> Option<f64> {
     match hop {
-        Value::Number(number) if number.trunc() == *number => Some(*number),
+        Value::Number(number) if *number as i64 as f64 == *number => Some(*number),
         Value::Absent | Value::Null => Some(0.0),
         _ => None,
     }

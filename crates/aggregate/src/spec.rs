@@ -391,13 +391,25 @@ pub(crate) struct Computed {
 
 /// The paths of all fields, each once.
 #[derive(Debug, Default)]
-pub(crate) struct Paths(pub(crate) Vec<Vec<Box<str>>>);
+pub(crate) struct Paths(pub(crate) Vec<Names>);
+
+/// Names that lead down from the data; at least one.
+#[derive(Debug)]
+pub(crate) struct Names {
+    /// The first as a string token.
+    pub(crate) token: Box<str>,
+    pub(crate) names: Vec<Box<str>>,
+}
 
 impl Paths {
     fn add(&mut self, path: Vec<Box<str>>) -> Path {
-        let at = self.0.iter().position(|have| *have == path);
+        let at = self.0.iter().position(|have| have.names == path);
         let at = at.unwrap_or_else(|| {
-            self.0.push(path);
+            let token = path
+                .first()
+                .map_or_else(String::new, |name| js::quote(name));
+            let token = token.into();
+            self.0.push(Names { token, names: path });
             self.0.len() - 1
         });
         Path(at as u32)
