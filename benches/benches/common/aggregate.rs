@@ -29,14 +29,16 @@ impl Bench {
     /// Reduces one event; the state is put out, but not rendered.
     pub fn reduce(&mut self) {
         let data = RawJsonRef::trust(DATA);
-        self.aggregate.handle_event(at(self.millis), "created", data);
+        self.aggregate
+            .handle_event(at(self.millis), "created", data);
         while self.aggregate.discard_output() {}
     }
 
     /// Reduces one event and renders the state, if it is put out. Gives its length.
     pub fn event(&mut self) -> usize {
         let data = RawJsonRef::trust(DATA);
-        self.aggregate.handle_event(at(self.millis), "created", data);
+        self.aggregate
+            .handle_event(at(self.millis), "created", data);
         let mut bytes = 0;
         while let Some(output) = self.aggregate.poll_output() {
             bytes += output.state.as_str().len();
@@ -68,7 +70,11 @@ fn three() -> Spec {
 
 fn start(spec: Spec) -> Bench {
     let aggregate = spec.build(at(0)).expect("sound");
-    Bench { aggregate, millis: 1 }.warm()
+    Bench {
+        aggregate,
+        millis: 1,
+    }
+    .warm()
 }
 
 /// A window of `hops` seconds.
@@ -105,14 +111,18 @@ pub fn keys(keys: u32) -> Bench {
         field_bytes_max: 1 << 30,
         ..Limits::default()
     };
-    let spec = Spec::new().field(FieldSpec::counts("byId", "id")).limits(limits);
+    let spec = Spec::new()
+        .field(FieldSpec::counts("byId", "id"))
+        .limits(limits);
     let mut bench = Bench {
         aggregate: spec.build(at(0)).expect("sound"),
         millis: 1,
     };
     for key in 0..keys {
         let data = format!(r#"{{"id":"room-{key}","v":1}}"#);
-        bench.aggregate.handle_event(at(1), "created", RawJsonRef::trust(&data));
+        bench
+            .aggregate
+            .handle_event(at(1), "created", RawJsonRef::trust(&data));
         while bench.aggregate.discard_output() {}
     }
     bench

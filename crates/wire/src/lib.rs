@@ -1,7 +1,7 @@
 #![doc = include_str!("../README.md")]
 
-mod call;
 mod binary;
+mod call;
 mod close;
 mod control;
 mod decoder;
@@ -12,12 +12,13 @@ pub mod client;
 pub mod frame;
 pub mod negotiation;
 
-pub use call::{
-    BatchEntry, CallArgs, CallBatch, CallFrame, CallRequest, is_call_path, recognise_call,
 pub use binary::{
     BINARY_HEADER_BYTES_MAX, BinaryCall, BinaryFault, BinaryFrame, ChunkHead, HeaderTooLong,
     UploadChunk, encode_binary_call, encode_cancel, encode_chunk, recognise_binary, split_call,
     split_control,
+};
+pub use call::{
+    BatchEntry, CallArgs, CallBatch, CallFrame, CallRequest, is_call_path, recognise_call,
 };
 pub use client::{BatchMembers, Data, ServerFrame, recognise_server};
 pub use close::{CLOSE_REASON_BYTES_MAX, CloseCode, Reaction, encode_close};
