@@ -34,7 +34,7 @@ const TAP: &str = "__presence:";
 /// | event | to | data |
 /// |---|---|---|
 /// | `presence_state` | who joined or observes | `{key: record, ...}` in order of arrival |
-/// | `presence_diff` | all taps, at the end of the turn | `{"joins": {key: record}, "leaves": {key: record}}` |
+/// | `presence_diff` | all taps, when a turn ends | `{joins: {key: record}, leaves: {...}}` |
 /// | `heartbeat` | all taps | `[key, ...]` in order of arrival |
 ///
 /// # Cost

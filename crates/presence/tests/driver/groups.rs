@@ -59,11 +59,14 @@ impl Engine for GroupRig {
             "setMeta" => {
                 let meta = argument(args, 0).map_or(Value::Null, without_undefined);
                 let done = self.group.set_meta(raw(&meta));
-                done.map_err(|error| json!({"rule": "meta", "message": error.to_string()}))?;
+                done.map_err(|error| rule("meta", &error.to_string()))?;
                 None
             }
             "members" => {
-                let one = |(conn, role): (ConnId, Role)| json!({"conn": self.conns.name(conn), "role": role.as_str()});
+                let one = |(conn, role): (ConnId, Role)| {
+                    let conn = self.conns.name(conn);
+                    json!({"conn": conn, "role": role.as_str()})
+                };
                 Some(self.group.members().map(one).collect())
             }
             "close" => {
