@@ -605,6 +605,20 @@ mod tests {
     }
 
     #[test]
+    fn who_leaves_the_line_leaves_no_deadline_behind() {
+        let mut lock = KeyLock::new(LockLimits::default());
+        let mut out = Vec::new();
+        let guard = granted(lock.acquire(at(0), "k", Claim::default()));
+        let gone = waiting(lock.acquire(at(0), "k", wait(60_000)));
+        let _next = waiting(lock.acquire(at(0), "k", wait(60_000)));
+        let _sent_away = waiting(lock.acquire(at(0), "k", wait(60_000)));
+        assert!(lock.cancel(gone));
+        assert!(lock.release(at(1), guard, &mut out));
+        lock.clear(&mut out);
+        assert_eq!(lock.next_deadline(), None);
+    }
+
+    #[test]
     fn the_end_of_time_and_totals() {
         let limits = LockLimits {
             waiters_total_max: 1,
