@@ -196,3 +196,35 @@ fn banned(ban_ms: f64, wait_ms: u64) -> Decision {
         retry_ms: wait_ms.max(whole_ms(ban_ms)),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Keys;
+
+    #[test]
+    fn each_window_that_ends_is_swept_above_a_thousand_keys() {
+        let keys = Keys::new([1, 2]);
+        let policy = FixedWindow::new(1, 100.0).unwrap();
+        let mut books = OldestFirst::new(policy, 10_000);
+        let mut call = |name: &str, millis: u64| {
+            let key = keys.text(name);
+            let _ = books
+                .consume(key, Millis::from_millis(millis), 1.0)
+                .unwrap();
+            books.len()
+        };
+        for n in 0..700 {
+            call(&format!("early {n}"), 0);
+            call(&format!("late {n}"), 50);
+        }
+        assert_eq!(call("x", 99), 1_401);
+        for n in 0..700 {
+            // The first of these forgets the early ones.
+            assert_eq!(call(&format!("new {n}"), 100), 702 + n);
+        }
+        assert_eq!(call("x", 149), 1_401);
+        // And this one the late ones.
+        assert_eq!(call("y", 150), 702);
+    }
+}

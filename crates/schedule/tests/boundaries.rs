@@ -330,6 +330,21 @@ fn days_at_odd_clock_changes() {
     );
 }
 
+/// War time became peace time at half past eight in the evening: another name, the same clock.
+#[test]
+fn a_change_of_name_ends_no_hour() {
+    let zone = Zone::get("America/St_Johns").unwrap();
+    let change_ms = ms("1945-08-14T23:00:00Z");
+    assert_eq!(
+        zone.start_of(Period::Hour, change_ms),
+        change_ms - 30 * 60_000
+    );
+    assert_eq!(
+        zone.next_boundary(Period::Hour, change_ms - 1),
+        change_ms + 30 * 60_000
+    );
+}
+
 #[test]
 fn the_ends_of_time() {
     let zone = Zone::get("Asia/Tokyo").unwrap();
