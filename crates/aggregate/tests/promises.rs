@@ -615,6 +615,12 @@ fn a_snapshot_that_never_comes_is_abandoned() {
     aggregate.abandon(now(2), "");
     aggregate.abandon(now(2), "");
     assert_eq!(states(&mut aggregate), [r#"{"n":1}"#]);
+    let late = RawJsonRef::parse_str(r#"{"n":9}"#).unwrap();
+    assert_eq!(
+        aggregate.hydrate(now(3), "", late),
+        Err(SnapshotError::Late)
+    );
+    assert_eq!(aggregate.read("").unwrap().as_str(), r#"{"n":1}"#);
     let mut aggregate = count().build(now(0)).unwrap();
     aggregate.await_snapshot("").unwrap();
     event(&mut aggregate, now(1), "{}");
