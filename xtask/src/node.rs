@@ -7,7 +7,7 @@ use crate::install;
 use crate::release;
 use crate::report::{Done, Outcome};
 use crate::serve::Server;
-use crate::workspace::{command, root, run, target_dir};
+use crate::workspace::{cargo, command, root, run, target_dir};
 
 /// The version of the transport client that the server promises to serve unchanged.
 const CLIENT: &str = "svelte-adapter-uws@0.5.1";
@@ -52,6 +52,20 @@ pub(crate) fn browser() -> Outcome {
         .args(["test.mjs", "--url", &url])
         .current_dir(&folder))?;
     server.stop()
+}
+
+/// Random cases against the merge rules of the published svelte-realtime client.
+pub(crate) fn merge_diff() -> Outcome {
+    let folder = root().join("clients/merge-diff");
+    install::node_packages(&folder)?;
+    let mut build = cargo();
+    build.args(["build", "--quiet", "--locked", "--example", "vectors"]);
+    run(build.args(["--package", "millstream-merge"]))?;
+    let driver = target_dir().join("debug/examples/vectors");
+    run(command("npm")
+        .args(["test", "--loglevel=error"])
+        .env("MERGE_DRIVER", driver)
+        .current_dir(&folder))
 }
 
 /// Our TypeScript transport client: its own tests, the recorded sessions of svelte-realtime, a

@@ -1,9 +1,11 @@
 //! The one test command.
 
+use std::process::Stdio;
+
 use crate::install;
 use crate::node;
 use crate::release;
-use crate::report::{Outcome, Report};
+use crate::report::{Done, Outcome, Report};
 use crate::workspace::{self, cargo, has, pure_crates};
 
 type Step = (&'static str, fn() -> Outcome);
@@ -22,6 +24,8 @@ const FULL: &[Step] = &[
         "pure crates without debug assertions",
         without_debug_assertions,
     ),
+    ("vector drivers", drivers),
+    ("merge against the published client", node::merge_diff),
     ("conformance", node::conformance),
     ("client frames, restart", node::frames),
     ("published client", node::published_client),
@@ -57,6 +61,9 @@ fn everything() -> Outcome {
             "--workspace",
             "--locked",
             "--no-fail-fast",
+            "--lib",
+            "--bins",
+            "--tests",
         ]))
     } else {
         workspace::run(
@@ -74,9 +81,25 @@ fn documentation() -> Outcome {
 /// What ships has no debug assertions, so the tests must pass without them too.
 fn without_debug_assertions() -> Outcome {
     let mut test = cargo();
-    test.args(["test", "--release", "--locked", "--lib", "--tests"]);
+    test.args(["test", "--profile", "unchecked", "--locked"]);
+    test.args(["--lib", "--tests"]);
     for name in pure_crates()? {
         test.args(["--package", &format!("millstream-{name}")]);
     }
     workspace::run(&mut test)
+}
+
+/// Starts the vector driver of each engine, one after the other: they share a file name.
+fn drivers() -> Outcome {
+    for name in pure_crates()? {
+        let source = workspace::root().join(format!("crates/{name}/examples/vectors.rs"));
+        if source.exists() {
+            let package = format!("millstream-{name}");
+            let mut driver = cargo();
+            driver.args(["run", "--quiet", "--locked", "--example", "vectors"]);
+            driver.args(["--package", &package]).stdin(Stdio::null());
+            workspace::run(&mut driver)?;
+        }
+    }
+    Ok(Done::Passed)
 }
