@@ -246,8 +246,7 @@ impl Leaf {
     }
 
     fn range(&self, slot: usize) -> core::ops::Range<usize> {
-        let start: u32 = self.lens[..slot].iter().sum();
-        let start = start as usize;
+        let start = self.lens[..slot].iter().map(|len| *len as usize).sum();
         start..start + self.lens[slot] as usize
     }
 

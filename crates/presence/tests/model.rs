@@ -16,7 +16,7 @@ fn operations(engine: u8, len: usize) -> impl Strategy<Value = Vec<u8>> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(40))]
+    #![proptest_config(ProptestConfig::with_cases(24))]
 
     #[test]
     fn rosters(bytes in operations(0, 1_500)) {

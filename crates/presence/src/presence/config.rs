@@ -33,8 +33,8 @@ pub struct PresenceConfig {
     /// Joined pairs of connection and topic. Default 4,000,000. At the limit a join is refused
     /// with [`JoinError::Members`]. Counter: `refused`.
     pub members_max: usize,
-    /// Bytes of a selected record with its key. Default 64 KiB. A larger one is refused with
-    /// [`JoinError::Record`]. Counter: `refused`.
+    /// Bytes of a selected record with its key. Default 64 KiB, at most 4 GiB. A larger one is
+    /// refused with [`JoinError::Record`]. Counter: `refused`.
     pub record_bytes_max: usize,
     /// Bytes of a topic's name. Default 1,024. Longer ones are refused with
     /// [`JoinError::TopicLength`]. Counter: `refused`.

@@ -460,7 +460,8 @@ impl Presence {
             Some(b'{' | b'[') => {}
             first => return Err(not_an_object(first.copied())),
         }
-        let limit = self.config.record_bytes_max;
+        // A rope notes lengths in 32 bits.
+        let limit = self.config.record_bytes_max.min(u32::MAX as usize);
         if text.len() > limit {
             let len = text.len();
             return Err(JoinError::Record { len, limit });
