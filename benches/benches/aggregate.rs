@@ -14,9 +14,18 @@ fn aggregate(c: &mut Criterion) {
         .sample_size(10)
         .warm_up_time(Duration::from_millis(100))
         .measurement_time(Duration::from_millis(400));
-    for kind in ["count", "single", "lifetime", "tumbling", "sliding", "debounced"] {
+    for kind in [
+        "count",
+        "single",
+        "lifetime",
+        "tumbling",
+        "sliding",
+        "debounced",
+    ] {
         let mut bench = common::window(kind);
-        group.bench_function(BenchmarkId::new("reduce", kind), |b| b.iter(|| bench.reduce()));
+        group.bench_function(BenchmarkId::new("reduce", kind), |b| {
+            b.iter(|| bench.reduce())
+        });
         group.bench_function(BenchmarkId::new("event-to-json", kind), |b| {
             b.iter(|| black_box(bench.event()));
         });
@@ -29,7 +38,9 @@ fn aggregate(c: &mut Criterion) {
     }
     for keys in [100, 10_000, 1_000_000] {
         let mut bench = common::keys(keys);
-        group.bench_function(BenchmarkId::new("counts-keys", keys), |b| b.iter(|| bench.reduce()));
+        group.bench_function(BenchmarkId::new("counts-keys", keys), |b| {
+            b.iter(|| bench.reduce())
+        });
     }
     for keys in [100, 10_000] {
         let mut bench = common::keys(keys);
