@@ -7,11 +7,11 @@ use millstream_core::{Millis, RawJsonRef};
 use millstream_schedule::{Period, Zone};
 
 /// An event with a number and a key.
-pub const DATA: &str = r#"{"id":"room-17","v":12.5}"#;
+pub(crate) const DATA: &str = r#"{"id":"room-17","v":12.5}"#;
 
 /// The clocks after so many milliseconds.
 #[must_use]
-pub fn at(millis: u64) -> Now {
+pub(crate) fn at(millis: u64) -> Now {
     Now {
         mono: Millis::from_millis(millis),
         wall_ms: 1_718_452_800_000 + millis as i64,
@@ -20,14 +20,14 @@ pub fn at(millis: u64) -> Now {
 
 /// What is measured: one event, and its outputs if there are any.
 #[derive(Debug)]
-pub struct Bench {
-    pub aggregate: Aggregate,
-    pub millis: u64,
+pub(crate) struct Bench {
+    pub(crate) aggregate: Aggregate,
+    pub(crate) millis: u64,
 }
 
 impl Bench {
     /// Reduces one event; the state is put out, but not rendered.
-    pub fn reduce(&mut self) {
+    pub(crate) fn reduce(&mut self) {
         let data = RawJsonRef::trust(DATA);
         self.aggregate
             .handle_event(at(self.millis), "created", data);
@@ -35,7 +35,7 @@ impl Bench {
     }
 
     /// Reduces one event and renders the state, if it is put out. Gives its length.
-    pub fn event(&mut self) -> usize {
+    pub(crate) fn event(&mut self) -> usize {
         let data = RawJsonRef::trust(DATA);
         self.aggregate
             .handle_event(at(self.millis), "created", data);
@@ -47,7 +47,7 @@ impl Bench {
     }
 
     /// One event and one slide of a second.
-    pub fn slide(&mut self) -> usize {
+    pub(crate) fn slide(&mut self) -> usize {
         self.millis += 1_000;
         self.event()
     }
@@ -79,13 +79,13 @@ fn start(spec: Spec) -> Bench {
 
 /// A window of `hops` seconds.
 #[must_use]
-pub fn sliding(hops: u64) -> WindowSpec {
+pub(crate) fn sliding(hops: u64) -> WindowSpec {
     WindowSpec::sliding("w", Duration::from_secs(hops), Duration::from_secs(1))
 }
 
 /// Three reducers in one window.
 #[must_use]
-pub fn window(kind: &str) -> Bench {
+pub(crate) fn window(kind: &str) -> Bench {
     let spec = three();
     start(match kind {
         "single" => spec,
@@ -99,13 +99,13 @@ pub fn window(kind: &str) -> Bench {
 
 /// Three reducers in a sliding window of so many hops.
 #[must_use]
-pub fn hops(hops: u64) -> Bench {
+pub(crate) fn hops(hops: u64) -> Bench {
     start(three().window(sliding(hops)))
 }
 
 /// Counts per key with so many keys, in a lifetime window.
 #[must_use]
-pub fn keys(keys: u32) -> Bench {
+pub(crate) fn keys(keys: u32) -> Bench {
     let limits = Limits {
         keys_max: 2_000_000,
         field_bytes_max: 1 << 30,

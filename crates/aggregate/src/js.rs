@@ -363,7 +363,10 @@ mod tests {
 
     proptest::proptest! {
         #[test]
-        fn short_numbers_are_written_like_long_ones(scaled in -10_000_000_i64..10_000_000, power in 0..5) {
+        fn short_numbers_are_written_like_long_ones(
+            scaled in -10_000_000_i64..10_000_000,
+            power in 0..5,
+        ) {
             let number = scaled as f64 / 10_f64.powi(power);
             // What Rust prints is the shortest too; it has no exponents in this range.
             proptest::prop_assert_eq!(written(number), (number + 0.0).to_string());
