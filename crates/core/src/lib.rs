@@ -1,6 +1,7 @@
 #![doc = include_str!("../README.md")]
 
 mod deadline;
+mod hash;
 mod id;
 mod json;
 mod map;
@@ -12,6 +13,7 @@ mod topic;
 mod wheel;
 
 pub use deadline::DeadlineFifo;
+pub use hash::KeyedHash;
 pub use id::{ConnId, TopicId};
 pub use json::{
     DEPTH_MAX, Elements, Fields, JsonError, JsonKind, JsonStr, ListWriter, ObjectWriter, RawJson,

@@ -4,14 +4,13 @@ use core::num::NonZeroU64;
 use core::time::Duration;
 
 use hashbrown::HashTable;
-use millstream_core::{Millis, Random};
+use millstream_core::{KeyedHash, Millis, Random};
 
 use crate::TIMEOUT_BATCH;
 use crate::arena::{Arena, Ends};
 use crate::clock::Clock;
 use crate::name::{KeyError, check};
 use crate::session::Retention;
-use crate::sip::sip_hash_128;
 
 /// Bounds of a [`Dedup`].
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -224,7 +223,7 @@ impl Dedup {
             self.stats.refused += 1;
             return Err(error);
         }
-        Ok(sip_hash_128(self.secret, id.as_bytes()))
+        Ok(KeyedHash::of(self.secret, id.as_bytes()))
     }
 
     /// Finds a live id; removes it if it has expired.

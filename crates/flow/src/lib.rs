@@ -11,7 +11,6 @@ mod lock;
 mod name;
 mod queue;
 mod session;
-mod sip;
 #[cfg(test)]
 mod sizes;
 mod slots;

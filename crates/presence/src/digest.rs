@@ -1,12 +1,12 @@
 //! Fingerprints of keys and records.
 
-use millstream_core::{JsonKind, JsonStr, RawJsonRef};
+use millstream_core::{JsonKind, JsonStr, KeyedHash, RawJsonRef};
 use smallvec::SmallVec;
 
 /// 128 bits that stand for a text or a JSON value.
 pub(crate) type Digest = [u64; 2];
 
-/// Keyed 128-bit fingerprints (SipHash-1-3 by Aumasson and Bernstein, 128-bit output).
+/// Keyed 128-bit fingerprints.
 ///
 /// Who does not know the key cannot look for two texts with the same fingerprint, and among a
 /// million honest ones the odds that any two meet are below 2^-88.
@@ -60,11 +60,11 @@ impl Fingerprint {
                 .as_json_str()
                 .map_or_else(Digest::default, |s| self.string(Tag::String, s)),
             JsonKind::Array => {
-                let mut sip = self.start(Tag::Array);
+                let mut hash = self.start(Tag::Array);
                 for element in json.elements() {
-                    sip.digest(self.value(element));
+                    add(&mut hash, self.value(element));
                 }
-                sip.finish()
+                hash.finish()
             }
             JsonKind::Object => self.object(json),
         }
@@ -76,15 +76,15 @@ impl Fingerprint {
             members.push((self.string(Tag::String, name), at, self.value(value)));
         }
         members.sort_unstable();
-        let mut sip = self.start(Tag::Object);
+        let mut hash = self.start(Tag::Object);
         for (at, (name, _, value)) in members.iter().enumerate() {
             let is_last = members.get(at + 1).is_none_or(|(next, ..)| next != name);
             if is_last {
-                sip.digest(*name);
-                sip.digest(*value);
+                add(&mut hash, *name);
+                add(&mut hash, *value);
             }
         }
-        sip.finish()
+        hash.finish()
     }
 
     fn string(&self, tag: Tag, token: JsonStr<'_>) -> Digest {
@@ -95,89 +95,22 @@ impl Fingerprint {
     }
 
     fn bytes(&self, tag: Tag, bytes: &[u8]) -> Digest {
-        let mut sip = self.start(tag);
-        sip.write(bytes);
-        sip.finish()
+        let mut hash = self.start(tag);
+        hash.write(bytes);
+        hash.finish()
     }
 
-    fn start(&self, tag: Tag) -> Sip {
-        let mut sip = Sip::new(self.key);
-        sip.word(tag as u64);
-        sip
+    fn start(&self, tag: Tag) -> KeyedHash {
+        let mut hash = KeyedHash::new(self.key);
+        hash.write_u64(tag as u64);
+        hash
     }
 }
 
-struct Sip {
-    v: [u64; 4],
-    /// Words absorbed.
-    words: u64,
-    /// The rest of the last write, below eight bytes, with its length in the highest byte.
-    tail: u64,
-}
-
-impl Sip {
-    fn new(key: [u64; 2]) -> Self {
-        Self {
-            v: [
-                key[0] ^ 0x736f_6d65_7073_6575,
-                key[1] ^ 0x646f_7261_6e64_6f6d ^ 0xee,
-                key[0] ^ 0x6c79_6765_6e65_7261,
-                key[1] ^ 0x7465_6462_7974_6573,
-            ],
-            words: 0,
-            tail: 0,
-        }
-    }
-
-    fn word(&mut self, word: u64) {
-        self.words += 1;
-        self.v[3] ^= word;
-        self.round();
-        self.v[0] ^= word;
-    }
-
-    fn digest(&mut self, digest: Digest) {
-        self.word(digest[0]);
-        self.word(digest[1]);
-    }
-
-    /// Absorbs bytes. Called at most once per value, after whole words only.
-    fn write(&mut self, bytes: &[u8]) {
-        let (words, rest) = bytes.as_chunks::<8>();
-        for word in words {
-            self.word(u64::from_le_bytes(*word));
-        }
-        let mut last = [0; 8];
-        last[..rest.len()].copy_from_slice(rest);
-        self.tail = u64::from_le_bytes(last);
-        self.tail |= (rest.len() as u64) << 56;
-    }
-
-    fn finish(mut self) -> Digest {
-        let last = self.tail ^ (self.words << 59);
-        self.word(last);
-        self.v[2] ^= 0xee;
-        (0..3).for_each(|_| self.round());
-        let low = self.v[0] ^ self.v[1] ^ self.v[2] ^ self.v[3];
-        self.v[1] ^= 0xdd;
-        (0..3).for_each(|_| self.round());
-        [low, self.v[0] ^ self.v[1] ^ self.v[2] ^ self.v[3]]
-    }
-
-    const fn round(&mut self) {
-        let [mut a, mut b, mut c, mut d] = self.v;
-        a = a.wrapping_add(b);
-        b = b.rotate_left(13) ^ a;
-        a = a.rotate_left(32);
-        c = c.wrapping_add(d);
-        d = d.rotate_left(16) ^ c;
-        a = a.wrapping_add(d);
-        d = d.rotate_left(21) ^ a;
-        c = c.wrapping_add(b);
-        b = b.rotate_left(17) ^ c;
-        c = c.rotate_left(32);
-        self.v = [a, b, c, d];
-    }
+/// Adds a fingerprint, whose length is always the same.
+fn add(hash: &mut KeyedHash, digest: Digest) {
+    hash.write_u64(digest[0]);
+    hash.write_u64(digest[1]);
 }
 
 #[cfg(test)]

@@ -1,6 +1,6 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use millstream_core::ConnId;
+use millstream_core::{ConnId, KeyedHash};
 
 /// Who is counted: 16 bytes, made by [`Keys`]. Keep it with the connection; making it costs more
 /// than looking it up.
@@ -100,7 +100,7 @@ impl Keys {
     }
 
     fn hash(&self, kind: Kind, bytes: &[u8]) -> LimitKey {
-        let [high, low] = siphash([self.seed[0] ^ kind as u64, self.seed[1]], bytes);
+        let [high, low] = KeyedHash::of([self.seed[0] ^ kind as u64, self.seed[1]], bytes);
         LimitKey::new(high, low)
     }
 }
@@ -125,104 +125,10 @@ fn mapped(v4: Ipv4Addr) -> u128 {
     Ipv6Addr::to_bits(v4.to_ipv6_mapped())
 }
 
-/// SipHash-1-3 with 128 bits of output, by Jean-Philippe Aumasson and Daniel J. Bernstein: one
-/// round for each word, three at the end.
-fn siphash(key: [u64; 2], bytes: &[u8]) -> [u64; 2] {
-    let mut v = [
-        key[0] ^ 0x736f_6d65_7073_6575,
-        key[1] ^ 0x646f_7261_6e64_6f6d ^ 0xee,
-        key[0] ^ 0x6c79_6765_6e65_7261,
-        key[1] ^ 0x7465_6462_7974_6573,
-    ];
-    let (words, rest) = bytes.as_chunks::<8>();
-    for word in words {
-        absorb(&mut v, u64::from_le_bytes(*word));
-    }
-    let mut last = [0; 8];
-    last[..rest.len()].copy_from_slice(rest);
-    absorb(
-        &mut v,
-        u64::from_le_bytes(last) | (bytes.len() as u64) << 56,
-    );
-    v[2] ^= 0xee;
-    let high = squeeze(&mut v);
-    v[1] ^= 0xdd;
-    [high, squeeze(&mut v)]
-}
-
-fn absorb(v: &mut [u64; 4], word: u64) {
-    v[3] ^= word;
-    round(v);
-    v[0] ^= word;
-}
-
-fn squeeze(v: &mut [u64; 4]) -> u64 {
-    for _ in 0..3 {
-        round(v);
-    }
-    v[0] ^ v[1] ^ v[2] ^ v[3]
-}
-
-const fn round(v: &mut [u64; 4]) {
-    v[0] = v[0].wrapping_add(v[1]);
-    v[1] = v[1].rotate_left(13) ^ v[0];
-    v[0] = v[0].rotate_left(32);
-    v[2] = v[2].wrapping_add(v[3]);
-    v[3] = v[3].rotate_left(16) ^ v[2];
-    v[0] = v[0].wrapping_add(v[3]);
-    v[3] = v[3].rotate_left(21) ^ v[0];
-    v[2] = v[2].wrapping_add(v[1]);
-    v[1] = v[1].rotate_left(17) ^ v[2];
-    v[2] = v[2].rotate_left(32);
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use std::collections::HashSet;
-    use std::hash::Hasher;
-
-    /// The standard library's default hasher is SipHash-1-3 with 64 bits of output; ours without
-    /// the marks of the long output has to give the same.
-    #[test]
-    fn rounds_are_those_of_siphash() {
-        #[expect(
-            deprecated,
-            reason = "the only way to its 2-4 variant is not needed here"
-        )]
-        let mut theirs = std::hash::SipHasher::new_with_keys(0, 0);
-        theirs.write(b"");
-        // Known answer of SipHash-2-4 for the empty text under a zero key, so that the constants
-        // above are compared with something outside of this file.
-        assert_eq!(theirs.finish(), 0x1e92_4b9d_7377_00d7);
-        for length in 0..40_usize {
-            let bytes: Vec<u8> = (0..length as u8).collect();
-            let mut theirs = std::hash::DefaultHasher::new();
-            theirs.write(&bytes);
-            assert_eq!(short(&bytes), theirs.finish(), "{length}");
-        }
-    }
-
-    fn short(bytes: &[u8]) -> u64 {
-        let mut v = [
-            0x736f_6d65_7073_6575,
-            0x646f_7261_6e64_6f6d,
-            0x6c79_6765_6e65_7261,
-            0x7465_6462_7974_6573,
-        ];
-        let (words, rest) = bytes.as_chunks::<8>();
-        for word in words {
-            absorb(&mut v, u64::from_le_bytes(*word));
-        }
-        let mut last = [0; 8];
-        last[..rest.len()].copy_from_slice(rest);
-        absorb(
-            &mut v,
-            u64::from_le_bytes(last) | (bytes.len() as u64) << 56,
-        );
-        v[2] ^= 0xff;
-        squeeze(&mut v)
-    }
 
     #[test]
     fn names_do_not_meet() {
