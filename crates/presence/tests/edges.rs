@@ -540,3 +540,65 @@ fn a_great_many_people() {
     // The room that was theirs has been given back.
     assert!(group.snapshot().parts().count() < 10);
 }
+
+/// A host that is late does not make a value wait that is due: not at the instant, not after it.
+#[test]
+fn a_late_host_does_not_hold_values_back() {
+    for late in [50, 51, 500] {
+        let mut cursors = Cursors::new(CursorConfig::default());
+        let (user, mut out) = (json("1"), Vec::new());
+        let mut update = |now, data| {
+            let data = json(data);
+            let data = Some(data.get());
+            cursors
+                .update(at(now), conn(1), "a", data, user.get(), &mut out)
+                .unwrap()
+        };
+        assert_eq!(update(0, "1"), Update::Published);
+        assert_eq!(update(49, "2"), Update::Waiting);
+        assert_eq!(update(late, "3"), Update::Published);
+        assert_eq!(update(late + 49, "4"), Update::Waiting);
+        cursors.handle_timeout(at(late + 49), &mut out);
+        assert_eq!(cursors.stats().published, 2);
+        cursors.handle_timeout(at(late + 50), &mut out);
+        let last = frames(&mut out).pop();
+        assert_eq!(
+            last.as_deref(),
+            Some(r#"__cursor:a update {"key":"1","user":1,"data":4}"#)
+        );
+    }
+}
+
+/// People who come while a rope is packed anew, also at the very moment when it is done.
+#[test]
+fn newcomers_while_a_rope_is_packed() {
+    const CROWD: u64 = 400;
+    // Every second one leaves. Packing begins when somewhat less than half have left.
+    for left in 140..190 {
+        let mut presence = presence(PresenceConfig::default());
+        let mut group = Group::new("g", GroupConfig::default()).unwrap();
+        let mut out = Vec::<Effect>::new();
+        let come = |presence: &mut Presence, group: &mut Group, n: u64| {
+            join(presence, n, "a", &format!(r#"{{"id":{n}}}"#)).unwrap();
+            group.join(conn(n), Role::Admin, &mut Vec::<Effect>::new());
+        };
+        (0..CROWD).for_each(|n| come(&mut presence, &mut group, n));
+        for n in 0..left {
+            presence.handle_close(at(0), conn(2 * n), &mut out);
+            group.leave(conn(2 * n), &mut out);
+            out.clear();
+        }
+        for last in CROWD..CROWD + 100 {
+            come(&mut presence, &mut group, last);
+            let here = |n: &u64| n % 2 == 1 || *n >= 2 * left;
+            let ids = (0..=last).filter(here).map(|n| format!(r#"{{"id":{n}}}"#));
+            let list = presence
+                .list("a")
+                .map(|(_, record)| record.as_str().to_owned());
+            assert!(list.eq(ids));
+            let shown = group.snapshot().to_vec();
+            let shown: Vec<serde_json::Value> = serde_json::from_slice(&shown).unwrap();
+            assert_eq!(shown.len(), group.count());
+        }
+    }
+}
