@@ -165,7 +165,10 @@ mod tests {
             .with_retry_after(5);
         assert_eq!(
             payload(id, &Err(error)).as_str(),
-            r#"{"id":"k\u0031","ok":false,"code":"BAD","error":"no","issues":[{"path":["a","0"],"message":"m"}],"retryAfter":5}"#
+            concat!(
+                r#"{"id":"k\u0031","ok":false,"code":"BAD","error":"no","#,
+                r#""issues":[{"path":["a","0"],"message":"m"}],"retryAfter":5}"#
+            )
         );
     }
 
