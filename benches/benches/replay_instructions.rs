@@ -23,9 +23,9 @@ fn ring(entries: u32) -> Replay {
 }
 
 #[library_benchmark]
-#[bench::e100(args = (100), setup = ring)]
-#[bench::e10k(args = (10_000), setup = ring)]
-#[bench::e1m(args = (1_000_000), setup = ring)]
+#[bench::hundred(args = (100), setup = ring)]
+#[bench::ten_thousand(args = (10_000), setup = ring)]
+#[bench::million(args = (1_000_000), setup = ring)]
 fn push_1000_to_a_full_ring(replay: Replay) -> Replay {
     let mut replay = replay;
     for _ in 0..1_000 {
@@ -35,9 +35,9 @@ fn push_1000_to_a_full_ring(replay: Replay) -> Replay {
 }
 
 #[library_benchmark]
-#[bench::t100(args = (100), setup = History::new)]
-#[bench::t10k(args = (10_000), setup = History::new)]
-#[bench::t1m(args = (1_000_000), setup = History::new)]
+#[bench::hundred(args = (100), setup = History::new)]
+#[bench::ten_thousand(args = (10_000), setup = History::new)]
+#[bench::million(args = (1_000_000), setup = History::new)]
 fn push_1000_to_random_topics(history: History) -> History {
     let mut history = history;
     for _ in 0..1_000 {
@@ -47,9 +47,9 @@ fn push_1000_to_random_topics(history: History) -> History {
 }
 
 #[library_benchmark]
-#[bench::t100(args = (100), setup = History::new)]
-#[bench::t10k(args = (10_000), setup = History::new)]
-#[bench::t1m(args = (1_000_000), setup = History::new)]
+#[bench::hundred(args = (100), setup = History::new)]
+#[bench::ten_thousand(args = (10_000), setup = History::new)]
+#[bench::million(args = (1_000_000), setup = History::new)]
 fn push_1000_to_random_keys(history: History) -> History {
     let mut history = history;
     for _ in 0..1_000 {
@@ -59,9 +59,9 @@ fn push_1000_to_random_keys(history: History) -> History {
 }
 
 #[library_benchmark]
-#[bench::e100(args = (100), setup = ring)]
-#[bench::e10k(args = (10_000), setup = ring)]
-#[bench::e1m(args = (1_000_000), setup = ring)]
+#[bench::hundred(args = (100), setup = ring)]
+#[bench::ten_thousand(args = (10_000), setup = ring)]
+#[bench::million(args = (1_000_000), setup = ring)]
 fn since_1000_times(replay: Replay) -> Replay {
     let mut replay = replay;
     let head = replay.head("topic:0");

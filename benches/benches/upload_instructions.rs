@@ -18,9 +18,9 @@ fn transfers(uploads: u64) -> Transfers {
 }
 
 #[library_benchmark]
-#[bench::u100(args = (100), setup = transfers)]
-#[bench::u10k(args = (10_000), setup = transfers)]
-#[bench::u1m(args = (1_000_000), setup = transfers)]
+#[bench::hundred(args = (100), setup = transfers)]
+#[bench::ten_thousand(args = (10_000), setup = transfers)]
+#[bench::million(args = (1_000_000), setup = transfers)]
 fn chunk_1000_times(transfers: Transfers) -> Transfers {
     let mut transfers = transfers;
     for _ in 0..1_000 {
@@ -30,9 +30,9 @@ fn chunk_1000_times(transfers: Transfers) -> Transfers {
 }
 
 #[library_benchmark]
-#[bench::u100(args = (100), setup = transfers)]
-#[bench::u10k(args = (10_000), setup = transfers)]
-#[bench::u1m(args = (1_000_000), setup = transfers)]
+#[bench::hundred(args = (100), setup = transfers)]
+#[bench::ten_thousand(args = (10_000), setup = transfers)]
+#[bench::million(args = (1_000_000), setup = transfers)]
 fn whole_100_times(transfers: Transfers) -> Transfers {
     let mut transfers = transfers;
     for _ in 0..100 {
