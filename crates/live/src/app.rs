@@ -50,6 +50,9 @@ pub struct App<S, U> {
 pub struct Limits {
     /// Calls in one batch. More are refused one by one. Default 50.
     pub batch_calls_max: usize,
+    /// Messages of one connection whose calls are not finished. Calls beyond that are refused with
+    /// `OVERLOADED`; a batch counts as one message. Default 1,000.
+    pub messages_in_flight_max: usize,
     /// Subscriptions one connection may hold through streams, repeated ones included. Others are
     /// refused with `RATE_LIMITED`. Default 10,000.
     pub subscriptions_max: usize,
@@ -62,6 +65,7 @@ impl Default for Limits {
         Self {
             batch_calls_max: 50,
             batch_streams_max: 1_000,
+            messages_in_flight_max: 1_000,
             subscriptions_max: 10_000,
         }
     }
@@ -110,6 +114,12 @@ impl<S, U> App<S, U> {
         let mut paths: Vec<&str> = self.entries.keys().map(|path| &**path).collect();
         paths.sort_unstable();
         paths.into_iter()
+    }
+
+    /// The limit of messages in flight, for the host, who counts them.
+    #[must_use]
+    pub fn message_limit(&self) -> usize {
+        self.limits.messages_in_flight_max
     }
 
     /// Whether any path is a stream.

@@ -8,7 +8,7 @@ use std::panic::AssertUnwindSafe;
 
 use futures_util::FutureExt;
 use futures_util::future::join_all;
-use millstream_core::{ConnId, RawJson, RawJsonRef};
+use millstream_core::{ConnId, JsonStr, RawJson, RawJsonRef};
 use millstream_wire::{
     BatchEntry, CallArgs, CallBatch, CallFrame, CallRequest, is_call_path, recognise_call,
 };
@@ -165,6 +165,38 @@ impl<S: Send + Sync + 'static, U: User> Live<S, U> {
             Some(CallFrame::Batch(batch)) => self.batch(caller, &batch),
         };
         Handled::Claimed(handled)
+    }
+
+    /// Refuses whatever a message asks for, because its connection has `messages_in_flight_max`
+    /// others that are not finished.
+    pub fn refuse_message(&self, message: &[u8]) -> Handled {
+        let text = String::from_utf8_lossy(message);
+        let max = self.shared.app.limits.messages_in_flight_max;
+        let error = LiveError::new(
+            code::OVERLOADED,
+            format!("{max} messages of this connection are not finished"),
+        );
+        let refused = |id: JsonStr<'_>| failure(id.as_json(), &error);
+        let reply = match recognise_call(&text) {
+            None => return Handled::Unclaimed,
+            Some(CallFrame::TooDeep { id }) => Some((id.to_cow().into_owned(), refused(id))),
+            Some(CallFrame::Call(call)) => {
+                call.id.map(|id| (id.to_cow().into_owned(), refused(id)))
+            }
+            Some(CallFrame::Batch(batch)) => {
+                let ids: Vec<RawJson> = batch
+                    .entries()
+                    .map(|entry| match entry {
+                        BatchEntry::Call(call) => own_id(call.id.map(|id| id.as_json())),
+                        BatchEntry::Malformed { id } => own_id(id),
+                    })
+                    .collect();
+                let entries = ids.iter().map(|id| (id.get(), failure(id.get(), &error)));
+                Some((BATCH_EVENT.to_owned(), batch_payload(entries)))
+            }
+        };
+        let reply = reply.map(|(event, data)| Reply::to_call(&event, data));
+        Handled::Claimed(Box::pin(ready(reply)))
     }
 
     async fn answer(self, caller: Caller<U>, request: Request) -> Option<Reply> {

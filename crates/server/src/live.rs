@@ -1,6 +1,7 @@
 //! An application of calls on this server: its futures polled on the worker, its verbs bound.
 
 use std::any::Any;
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, OnceLock};
 
 use millstream_core::{ConnId, RawJson, RawJsonRef, TopicName};
@@ -149,11 +150,18 @@ where
         let live = self
             .live
             .get_or_init(|| Live::new(Arc::clone(&self.app), Arc::new(cx.handle())));
-        let caller = Caller {
-            conn: Some(cx.id()),
-            client: cx.peer_shared(),
+        let peer = cx.peer_shared();
+        let waiting = peer.in_flight.load(Ordering::Relaxed) as usize;
+        let handled = if waiting >= self.app.message_limit() {
+            live.refuse_message(message)
+        } else {
+            let caller = Caller {
+                conn: Some(cx.id()),
+                client: Arc::<Peer>::clone(&peer),
+            };
+            live.handle_message(&caller, message)
         };
-        let Handled::Claimed(running) = live.handle_message(&caller, message) else {
+        let Handled::Claimed(running) = handled else {
             return false;
         };
         match try_now(Answer::Later(running)) {
@@ -168,8 +176,11 @@ where
             }
             Err(later) => {
                 let (handle, conn) = (cx.handle(), cx.id());
+                peer.in_flight.fetch_add(1, Ordering::Relaxed);
                 cx.runtime().spawn(async move {
-                    if let Some(reply) = later.await {
+                    let reply = later.await;
+                    peer.in_flight.fetch_sub(1, Ordering::Relaxed);
+                    if let Some(reply) = reply {
                         handle.reply(conn, reply);
                     }
                 });

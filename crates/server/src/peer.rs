@@ -3,6 +3,7 @@
 use std::any::Any;
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
+use std::sync::atomic::AtomicU32;
 
 use uuid::Uuid;
 
@@ -13,7 +14,7 @@ use uuid::Uuid;
 /// into its user data.
 ///
 /// # Cost
-/// 80 bytes, plus heap only for an address that is not an IP address, a request id that the client
+/// 88 bytes, plus heap only for an address that is not an IP address, a request id that the client
 /// supplied, and the user data itself.
 #[derive(Debug)]
 pub struct Peer {
@@ -25,6 +26,8 @@ pub struct Peer {
     pub user: UserData,
     /// The session id as sent in `welcome`.
     pub(crate) session: [u8; 16],
+    /// Messages with calls that have moved to the runtime and are not finished.
+    pub(crate) in_flight: AtomicU32,
 }
 
 /// Data of the application's own type that travels with a connection.
@@ -171,7 +174,7 @@ mod tests {
 
     #[test]
     fn a_peer_is_small() {
-        assert!(size_of::<Peer>() <= 80, "{}", size_of::<Peer>());
+        assert!(size_of::<Peer>() <= 88, "{}", size_of::<Peer>());
     }
 
     #[test]

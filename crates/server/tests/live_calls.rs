@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use common::ws::Ws;
 use common::{Running, start};
-use millstream_live::{App, Ctx, LiveError, Module};
+use millstream_live::{App, Ctx, Limits, LiveError, Module};
 use millstream_server::with_live;
 use millstream_server::{Admission, Answer, Context, HookError, Hooks, Message, UpgradeRequest};
 
@@ -52,8 +52,11 @@ async fn serve(workers: u32) -> Running {
             panic!("secret")
         })
         .call("order", order);
+    let mut limits = Limits::default();
+    limits.messages_in_flight_max = 3;
     let app = App::<(), String>::new(())
         .module(module)
+        .limits(limits)
         .build()
         .expect("valid");
     start(with_live(app, Own), |config| {
@@ -129,4 +132,32 @@ async fn what_a_call_published_arrives_before_its_reply() {
         }
         assert_eq!(ws.text().await, reply("o", r#""ok":true,"data":"done""#));
     }
+}
+
+#[tokio::test]
+async fn a_connection_cannot_pile_up_calls_that_wait() {
+    let server = serve(1).await;
+    let mut ws = Ws::connect(server.address).await;
+    for n in 0..3 {
+        ws.say(&call("slow", &format!("s{n}"), "[300]")).await;
+    }
+    ws.say(&call("who", "more", "[]")).await;
+    let refused = ws.text().await;
+    assert!(
+        refused.contains("OVERLOADED") && refused.contains(r#""id":"more""#),
+        "{refused}"
+    );
+    let batch = r#"{"batch":[{"rpc":"rpc/who","id":"b1"},{"id":7}]}"#;
+    ws.say(batch).await;
+    let refused = ws.text().await;
+    assert_eq!(refused.matches("OVERLOADED").count(), 2, "{refused}");
+    for n in 0..3 {
+        let done = ws.text().await;
+        assert!(
+            done.contains(&format!(r#""id":"s{n}","ok":true"#)),
+            "{done}"
+        );
+    }
+    ws.say(&call("who", "again", "[]")).await;
+    assert!(ws.text().await.contains("ada"));
 }

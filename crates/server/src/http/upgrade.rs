@@ -1,6 +1,7 @@
 //! From a GET with a WebSocket key to a connection of a worker.
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicU32;
 
 use bytes::Bytes;
 use http::header::{
@@ -109,6 +110,7 @@ async fn admit(
         request_id,
         user,
         session: [0; 16],
+        in_flight: AtomicU32::new(0),
     };
     tokio::spawn(hand_over(
         Arc::clone(site),
