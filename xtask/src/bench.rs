@@ -66,7 +66,7 @@ impl Bench {
             }
             install::tools(&[install::VALGRIND])?;
             if self.sized {
-                bench.args(["--", "hundred"]);
+                bench.args(["--", "*hundred*"]);
             }
         } else {
             // Criterion's test mode runs each measured closure once.
