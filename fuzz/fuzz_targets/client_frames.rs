@@ -3,7 +3,7 @@
 
 use libfuzzer_sys::fuzz_target;
 use millstream_core::RawJsonRef;
-use millstream_wire::{Data, ServerFrame, recognise_server};
+use millstream_wire::{BatchEntry, CallFrame, Data, ServerFrame, recognise_call, recognise_server};
 use serde_json::{Value, json};
 
 fuzz_target!(|text: &str| {
@@ -13,9 +13,47 @@ fuzz_target!(|text: &str| {
         let deepest = text.matches(['[', '{']).count();
         if deepest < 64 {
             assert_eq!(ours, reference(&frame));
+            assert_eq!(recognise_call(text).map(describe_call), call(text, &frame));
         }
     }
 });
+
+/// A call as it was recognised: what it is, and its id.
+fn describe_call(frame: CallFrame<'_>) -> Value {
+    match frame {
+        CallFrame::Call(call) => json!({
+            "path": call.path.to_cow(), "id": call.id.map(|id| id.to_cow()),
+            "args": call.args.iter().count(),
+        }),
+        CallFrame::Batch(batch) => json!(
+            batch
+                .entries()
+                .map(|entry| matches!(entry, BatchEntry::Call(_)))
+                .collect::<Vec<_>>()
+        ),
+        CallFrame::TooDeep { id } => json!({"deep": id.to_cow()}),
+    }
+}
+
+/// The same from the rules, over a parsed value.
+fn call(text: &str, frame: &Value) -> Option<Value> {
+    let bytes = text.as_bytes();
+    if bytes.len() < 10 || bytes[0] != b'{' || !matches!(bytes[2], b'r' | b'b') {
+        return None;
+    }
+    if let Some(entries) = frame["batch"].as_array() {
+        let whole = |entry: &Value| entry["rpc"].is_string() && entry["id"].is_string();
+        return Some(json!(entries.iter().map(whole).collect::<Vec<_>>()));
+    }
+    let path = frame["rpc"].as_str()?;
+    match frame.get("id") {
+        None if path.is_empty() => return None,
+        None => {}
+        Some(id) => drop(id.as_str()?),
+    }
+    let args = frame["args"].as_array().map_or(0, Vec::len);
+    Some(json!({"path": path, "id": frame.get("id"), "args": args}))
+}
 
 fn describe(frame: ServerFrame<'_>) -> Value {
     match frame {

@@ -3,6 +3,7 @@
 use core::any::{Any, TypeId};
 use core::fmt;
 use core::sync::atomic::{AtomicU64, Ordering};
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 
 use hashbrown::HashMap;
@@ -102,10 +103,13 @@ impl<S, U: User> Ctx<S, U> {
         self.0.grant.lock().take()
     }
 
-    /// Tells the application of an error that the client does not hear of.
+    /// Tells the application of an error that the client does not hear of. A hook that panics must
+    /// not cost the caller its reply.
     pub(crate) fn report(&self, error: &LiveError) {
         if let Some(hook) = &self.0.shared.app.on_error {
-            hook(self, error);
+            let told = AssertUnwindSafe(|| hook(self, error));
+            // The panic's own message went to standard error already.
+            let _ = std::panic::catch_unwind(told);
         }
     }
 

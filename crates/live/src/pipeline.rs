@@ -132,7 +132,9 @@ impl<S: Send + Sync + 'static, U: User> Live<S, U> {
                 if let Some(ending) = owner.ending {
                     // All of one topic see the same number: nobody joins in between who counts.
                     let remaining = platform.subscribers(&owner.topic);
-                    ending.ended(owner.topic, remaining).await;
+                    // One that panics must not keep the others from running.
+                    let ended = AssertUnwindSafe(ending.ended(owner.topic, remaining));
+                    let _ = ended.catch_unwind().await;
                 }
             }
         })

@@ -312,8 +312,8 @@ impl<S: Send + Sync + 'static, U: User> Stream<S, U> {
         self
     }
 
-    /// The version of the items' shape. Clients that hold an older one get new data taken back to
-    /// it by no step and forward by every [`migrate`](Self::migrate) step in between.
+    /// The version of the items' shape. A client that says it holds an older one gets what is
+    /// loaded through every [`migrate`](Self::migrate) step from its version to this one.
     #[must_use]
     pub fn version(mut self, version: u32) -> Self {
         self.schema_mut().version = version;

@@ -142,6 +142,13 @@ fn a_panic_costs_its_own_call_alone_and_its_text_stays_here() {
 }
 
 #[test]
+fn a_panicking_error_hook_costs_nobody_a_reply() {
+    let live = live(app().on_error(|_, _| panic!("the hook")));
+    let frame = r#"{"rpc":"mw/panics","id":"p","args":["x"]}"#;
+    assert!(run(&live, "ada", frame).contains("INTERNAL_ERROR"));
+}
+
+#[test]
 fn everything_wrong_is_found_before_the_first_request() {
     let errors = App::<(), ()>::new(())
         .module(Module::new("a.b").call("c", async |_: Ctx<(), ()>| Ok(())))

@@ -176,10 +176,10 @@ where
             }
             Err(later) => {
                 let (handle, conn) = (cx.handle(), cx.id());
-                peer.in_flight.fetch_add(1, Ordering::Relaxed);
+                let waiting = InFlight::new(peer);
                 cx.runtime().spawn(async move {
                     let reply = later.await;
-                    peer.in_flight.fetch_sub(1, Ordering::Relaxed);
+                    drop(waiting);
                     if let Some(reply) = reply {
                         handle.reply(conn, reply);
                     }
@@ -187,6 +187,22 @@ where
             }
         }
         true
+    }
+}
+
+/// Counts a message among those of its connection that are not finished, however it ends.
+struct InFlight(Arc<Peer>);
+
+impl InFlight {
+    fn new(peer: Arc<Peer>) -> Self {
+        peer.in_flight.fetch_add(1, Ordering::Relaxed);
+        Self(peer)
+    }
+}
+
+impl Drop for InFlight {
+    fn drop(&mut self) {
+        self.0.in_flight.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
