@@ -12,7 +12,7 @@ use millstream_hub::{PublishOptions, Published};
 use parking_lot::Mutex;
 use serde::Serialize;
 
-use crate::app::App;
+use crate::engine::Engine;
 use crate::error::{LiveError, code};
 use crate::platform::{Caller, Client, Platform};
 use crate::user::User;
@@ -25,28 +25,13 @@ use crate::user::User;
 pub struct Ctx<S, U>(Arc<Inner<S, U>>);
 
 struct Inner<S, U> {
-    shared: Shared<S, U>,
+    engine: Arc<Engine<S, U>>,
     caller: Caller<U>,
     path: Arc<str>,
     cursor: Option<RawJson>,
     values: Mutex<HashMap<TypeId, Box<dyn Any + Send + Sync>>>,
     /// The subscription this call has made, until its outcome is known.
     grant: Mutex<Option<Grant>>,
-}
-
-/// What all contexts of an application share.
-pub(crate) struct Shared<S, U> {
-    pub(crate) app: Arc<App<S, U>>,
-    pub(crate) platform: Arc<dyn Platform>,
-}
-
-impl<S, U> Clone for Shared<S, U> {
-    fn clone(&self) -> Self {
-        Self {
-            app: Arc::clone(&self.app),
-            platform: Arc::clone(&self.platform),
-        }
-    }
 }
 
 /// A subscription that may have to be taken back.
@@ -75,19 +60,24 @@ impl<S, U: User> fmt::Debug for Ctx<S, U> {
 
 impl<S, U: User> Ctx<S, U> {
     pub(crate) fn new(
-        shared: Shared<S, U>,
+        engine: Arc<Engine<S, U>>,
         caller: Caller<U>,
         path: Arc<str>,
         cursor: Option<RawJson>,
     ) -> Self {
         Self(Arc::new(Inner {
-            shared,
+            engine,
             caller,
             path,
             cursor,
             values: Mutex::default(),
             grant: Mutex::default(),
         }))
+    }
+
+    /// What all contexts of the application share.
+    pub(crate) fn engine(&self) -> &Arc<Engine<S, U>> {
+        &self.0.engine
     }
 
     /// Notes that the call has subscribed its connection; gives the subscription's id.
@@ -106,7 +96,7 @@ impl<S, U: User> Ctx<S, U> {
     /// Tells the application of an error that the client does not hear of. A hook that panics must
     /// not cost the caller its reply.
     pub(crate) fn report(&self, error: &LiveError) {
-        if let Some(hook) = &self.0.shared.app.on_error {
+        if let Some(hook) = &self.0.engine.app.on_error {
             let told = AssertUnwindSafe(|| hook(self, error));
             // The panic's own message went to standard error already.
             let _ = std::panic::catch_unwind(told);
@@ -116,7 +106,7 @@ impl<S, U: User> Ctx<S, U> {
     /// The application's state.
     #[must_use]
     pub fn state(&self) -> &S {
-        &self.0.shared.app.state
+        &self.0.engine.app.state
     }
 
     /// Who is calling, if that is known.
@@ -233,9 +223,9 @@ impl<S, U: User> Ctx<S, U> {
                 "topics that begin with __ are reserved",
             ));
         }
-        let shared = &self.0.shared;
-        let Some(stream) = shared.app.rules.of(topic) else {
-            return shared
+        let engine = &self.0.engine;
+        let Some(stream) = engine.app.rules.of(topic) else {
+            return engine
                 .platform
                 .publish(topic, event, data, options)
                 .map_err(publish_error);
@@ -245,7 +235,7 @@ impl<S, U: User> Ctx<S, U> {
             volatile: options.volatile || stream.volatile,
         };
         match stream.shape_event(event, data) {
-            Ok(shaped) => shared
+            Ok(shaped) => engine
                 .platform
                 .publish(
                     topic,
@@ -271,7 +261,7 @@ impl<S, U: User> Ctx<S, U> {
     /// The engine below, with its own verbs: no stream features, system topics allowed.
     #[must_use]
     pub fn platform(&self) -> &Arc<dyn Platform> {
-        &self.0.shared.platform
+        &self.0.engine.platform
     }
 }
 

@@ -3,6 +3,7 @@
 mod app;
 mod args;
 mod ctx;
+mod engine;
 mod error;
 mod handler;
 mod layer;

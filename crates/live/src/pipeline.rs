@@ -15,15 +15,16 @@ use millstream_wire::{
 
 use crate::app::{App, Entry};
 use crate::args::Args;
-use crate::ctx::{Ctx, Shared};
+use crate::ctx::Ctx;
+use crate::engine::Engine;
 use crate::error::{LiveError, code};
 use crate::handler::BoxFuture;
 use crate::layer::{Next, Outcome};
 use crate::module::{Call, Kind};
-use crate::owners::{Owner, Owners};
+use crate::owners::Owner;
 use crate::platform::{Caller, Platform};
 use crate::reply::{BATCH_EVENT, Reply, batch_payload, failure, payload};
-use crate::subscribe::{Resume, Site};
+use crate::subscribe::Resume;
 use crate::user::User;
 
 /// What became of a message.
@@ -47,15 +48,13 @@ impl core::fmt::Debug for Handled {
 
 /// An application on a platform.
 pub struct Live<S, U> {
-    shared: Shared<S, U>,
-    owners: Arc<Owners>,
+    engine: Arc<Engine<S, U>>,
 }
 
 impl<S, U> Clone for Live<S, U> {
     fn clone(&self) -> Self {
         Self {
-            shared: self.shared.clone(),
-            owners: Arc::clone(&self.owners),
+            engine: Arc::clone(&self.engine),
         }
     }
 }
@@ -63,7 +62,7 @@ impl<S, U> Clone for Live<S, U> {
 impl<S, U> core::fmt::Debug for Live<S, U> {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
         f.debug_struct("Live")
-            .field("app", &self.shared.app)
+            .field("app", &self.engine.app)
             .finish_non_exhaustive()
     }
 }
@@ -105,28 +104,24 @@ impl<S: Send + Sync + 'static, U: User> Live<S, U> {
     /// Puts an application on a platform.
     pub fn new(app: impl Into<Arc<App<S, U>>>, platform: Arc<dyn Platform>) -> Self {
         Self {
-            shared: Shared {
-                app: app.into(),
-                platform,
-            },
-            owners: Arc::new(Owners::new()),
+            engine: Arc::new(Engine::new(app.into(), platform)),
         }
     }
 
     /// A client has given a topic up. The future runs what has to run then.
     pub fn handle_unsubscribed(&self, conn: ConnId, topic: &str) -> BoxFuture<()> {
-        let ended = self.owners.take_topic(conn, topic);
+        let ended = self.engine.owners.take_topic(conn, topic);
         self.end(ended)
     }
 
     /// A connection is over. The future runs what has to run then.
     pub fn handle_closed(&self, conn: ConnId) -> BoxFuture<()> {
-        let ended = self.owners.take_all(conn);
+        let ended = self.engine.owners.take_all(conn);
         self.end(ended)
     }
 
     fn end(&self, ended: Vec<Owner>) -> BoxFuture<()> {
-        let platform = Arc::clone(&self.shared.platform);
+        let platform = Arc::clone(&self.engine.platform);
         Box::pin(async move {
             for owner in ended {
                 if let Some(ending) = owner.ending {
@@ -143,7 +138,7 @@ impl<S: Send + Sync + 'static, U: User> Live<S, U> {
     /// The application.
     #[must_use]
     pub fn app(&self) -> &App<S, U> {
-        &self.shared.app
+        &self.engine.app
     }
 
     /// Takes a message of a client. Text and binary messages are told apart by their bytes alone.
@@ -173,7 +168,7 @@ impl<S: Send + Sync + 'static, U: User> Live<S, U> {
     /// others that are not finished.
     pub fn refuse_message(&self, message: &[u8]) -> Handled {
         let text = String::from_utf8_lossy(message);
-        let max = self.shared.app.limits.messages_in_flight_max;
+        let max = self.engine.app.limits.messages_in_flight_max;
         let error = LiveError::new(
             code::OVERLOADED,
             format!("{max} messages of this connection are not finished"),
@@ -211,7 +206,7 @@ impl<S: Send + Sync + 'static, U: User> Live<S, U> {
     }
 
     fn batch(&self, caller: &Caller<U>, batch: &CallBatch<'_>) -> BoxFuture<Option<Reply>> {
-        let limits = self.shared.app.limits;
+        let limits = self.engine.app.limits;
         let entries: Vec<BatchEntry<'_>> = batch.entries().collect();
         let streams = |entry: &BatchEntry<'_>| matches!(entry, BatchEntry::Call(c) if c.stream);
         let max = if entries.iter().all(streams) {
@@ -277,11 +272,11 @@ impl<S: Send + Sync + 'static, U: User> Live<S, U> {
                 "args must be an array",
             ));
         };
-        let Some(entry) = self.shared.app.entries.get(&*request.path) else {
+        let Some(entry) = self.engine.app.entries.get(&*request.path) else {
             return Err(LiveError::new(code::NOT_FOUND, "Not found"));
         };
         let ctx = Ctx::new(
-            self.shared.clone(),
+            Arc::clone(&self.engine),
             caller,
             Arc::clone(&entry.path),
             request.cursor,
@@ -289,7 +284,6 @@ impl<S: Send + Sync + 'static, U: User> Live<S, U> {
         let call = Arguments {
             args,
             resume: request.resume,
-            owners: Arc::clone(&self.owners),
         };
         let running = AssertUnwindSafe(self.run(entry, ctx.clone(), call));
         let result = running.catch_unwind().await.unwrap_or_else(|panic| {
@@ -313,9 +307,9 @@ impl<S: Send + Sync + 'static, U: User> Live<S, U> {
             return;
         };
         // It is gone when the client has given the topic up meanwhile, or the connection.
-        if let Some((owner, last)) = self.owners.take(conn, grant.id) {
+        if let Some((owner, last)) = self.engine.owners.take(conn, grant.id) {
             if last {
-                self.shared.platform.unsubscribe(conn, &grant.topic).await;
+                self.engine.platform.unsubscribe(conn, &grant.topic).await;
             }
             self.end(vec![owner]).await;
         }
@@ -328,10 +322,10 @@ impl<S: Send + Sync + 'static, U: User> Live<S, U> {
         ctx: Ctx<S, U>,
         call: Arguments,
     ) -> Result<Outcome, LiveError> {
-        if self.shared.app.layers.is_empty() {
-            self.shared.app.run_entry(entry, ctx, call).await
+        if self.engine.app.layers.is_empty() {
+            self.engine.app.run_entry(entry, ctx, call).await
         } else {
-            let app = Arc::clone(&self.shared.app);
+            let app = Arc::clone(&self.engine.app);
             let core = Box::new(move |ctx: Ctx<S, U>| -> BoxFuture<_> {
                 Box::pin(async move {
                     let entry = app.entries.get(ctx.path());
@@ -340,7 +334,7 @@ impl<S: Send + Sync + 'static, U: User> Live<S, U> {
                     app.run_entry(entry, ctx.clone(), call).await
                 })
             });
-            Next::new(Arc::clone(&self.shared.app.layers), core)
+            Next::new(Arc::clone(&self.engine.app.layers), core)
                 .run(ctx)
                 .await
         }
@@ -351,7 +345,6 @@ impl<S: Send + Sync + 'static, U: User> Live<S, U> {
 struct Arguments {
     args: Args,
     resume: Option<Box<Resume>>,
-    owners: Arc<Owners>,
 }
 
 /// The topic whose events are held back until the reply has been sent.
@@ -383,11 +376,7 @@ impl<S: Send + Sync + 'static, U: User> App<S, U> {
         ctx: Ctx<S, U>,
         call: Arguments,
     ) -> Result<Outcome, LiveError> {
-        let Arguments {
-            args,
-            resume,
-            owners,
-        } = call;
+        let Arguments { args, resume } = call;
         for part in entry.guard.iter() {
             part(ctx.clone())
                 .await
@@ -398,13 +387,7 @@ impl<S: Send + Sync + 'static, U: User> App<S, U> {
         }
         match (&*entry.kind, resume) {
             (Kind::Call(call), _) => call.run(ctx, args).await,
-            (Kind::Stream(stream), Some(resume)) => {
-                let site = Site {
-                    owners: &owners,
-                    owners_max: self.limits.subscriptions_max,
-                };
-                stream.subscribe(&site, ctx, args, *resume).await
-            }
+            (Kind::Stream(stream), Some(resume)) => stream.subscribe(ctx, args, *resume).await,
             (Kind::Stream(_), None) => Err(LiveError::new(
                 code::INVALID_REQUEST,
                 "A stream is subscribed to, not called",

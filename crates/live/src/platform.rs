@@ -2,10 +2,11 @@
 
 use core::any::Any;
 use core::fmt;
+use core::time::Duration;
 use std::sync::Arc;
 
-use millstream_core::{ConnId, RawJson, RawJsonRef};
-use millstream_hub::{BatchMember, PublishError, PublishOptions, Published};
+use millstream_core::{ConnId, Millis, RawJson, RawJsonRef};
+use millstream_hub::{BatchMember, PublishError, PublishOptions, Published, Snapshot};
 
 use crate::handler::BoxFuture;
 use crate::user::User;
@@ -49,6 +50,18 @@ pub trait Platform: Send + Sync + 'static {
     /// Subscriptions to a topic, of all connections.
     fn subscribers(&self, topic: &str) -> u64;
 
+    /// Monotonic time since some moment before the first call.
+    fn now(&self) -> Millis;
+
+    /// Resolves after that time has passed. May be polled anywhere.
+    fn sleep(&self, duration: Duration) -> BoxFuture<()>;
+
+    /// Runs work that nobody waits for. A panic in it costs nobody else.
+    fn spawn(&self, work: BoxFuture<()>);
+
+    /// The load as it was sampled last.
+    fn pressure(&self) -> Arc<Snapshot>;
+
     /// The platform itself, for hosts that offer more verbs than these.
     fn as_any(&self) -> &dyn Any;
 }
@@ -70,12 +83,44 @@ pub trait Client<U>: Send + Sync + 'static {
     fn into_any(self: Arc<Self>) -> Arc<dyn Any + Send + Sync>;
 }
 
+/// Who is behind work that no client asked for.
+struct Nobody;
+
+impl<U> Client<U> for Nobody {
+    fn user(&self) -> Option<&U> {
+        None
+    }
+
+    fn remote_address(&self) -> String {
+        String::new()
+    }
+
+    fn request_id(&self) -> String {
+        String::new()
+    }
+
+    fn into_any(self: Arc<Self>) -> Arc<dyn Any + Send + Sync> {
+        self
+    }
+}
+
 /// The origin of a call: a connection and who is behind it.
 pub struct Caller<U> {
     /// The connection; absent for work that no client asked for.
     pub conn: Option<ConnId>,
     /// Who is behind it.
     pub client: Arc<dyn Client<U>>,
+}
+
+impl<U> Caller<U> {
+    /// No connection and nobody behind it: the server itself.
+    #[must_use]
+    pub fn nobody() -> Self {
+        Self {
+            conn: None,
+            client: Arc::new(Nobody),
+        }
+    }
 }
 
 impl<U> Clone for Caller<U> {

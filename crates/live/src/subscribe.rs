@@ -9,7 +9,7 @@ use crate::ctx::Ctx;
 use crate::error::{LiveError, code};
 use crate::handler::BoxFuture;
 use crate::layer::Outcome;
-use crate::owners::{Ending, Owner, Owners};
+use crate::owners::{Ending, Owner};
 use crate::stream::{Merge, Stream, UnsubscribeHook, apply};
 use crate::user::User;
 
@@ -123,17 +123,10 @@ impl<S: Send + Sync + 'static, U: User> Ending for Leave<S, U> {
     }
 }
 
-/// What a subscription needs besides the stream itself.
-pub(crate) struct Site<'a> {
-    pub(crate) owners: &'a Owners,
-    pub(crate) owners_max: usize,
-}
-
 impl<S: Send + Sync + 'static, U: User> Stream<S, U> {
     /// Everything behind the guard and the hook before.
     pub(crate) async fn subscribe(
         &self,
-        site: &Site<'_>,
         ctx: Ctx<S, U>,
         args: Args,
         resume: Resume,
@@ -159,7 +152,7 @@ impl<S: Send + Sync + 'static, U: User> Stream<S, U> {
                 return Err(ctx.denied());
             }
         }
-        self.join(site, &ctx, &topic).await?;
+        self.join(&ctx, &topic).await?;
         if let Some(hook) = &self.on_subscribe {
             hook(ctx.clone(), Arc::clone(&topic)).await;
         }
@@ -172,12 +165,7 @@ impl<S: Send + Sync + 'static, U: User> Stream<S, U> {
 
     /// Notes the subscription and makes it, in this order: a connection that closes in between
     /// is found either here or there.
-    async fn join(
-        &self,
-        site: &Site<'_>,
-        ctx: &Ctx<S, U>,
-        topic: &Arc<str>,
-    ) -> Result<(), LiveError> {
+    async fn join(&self, ctx: &Ctx<S, U>, topic: &Arc<str>) -> Result<(), LiveError> {
         let Some(conn) = ctx.conn() else {
             return Err(refusal(code::CONNECTION_CLOSED));
         };
@@ -187,20 +175,22 @@ impl<S: Send + Sync + 'static, U: User> Stream<S, U> {
             topic: Arc::clone(topic),
             ending: None,
         };
-        if !site.owners.add(conn, owner, site.owners_max) {
+        let engine = ctx.engine();
+        let owners_max = engine.app.limits.subscriptions_max;
+        if !engine.owners.add(conn, owner, owners_max) {
             return Err(LiveError::new(code::RATE_LIMITED, "Too many subscriptions"));
         }
         if let Err(reason) = ctx.platform().subscribe(conn, topic).await {
             // Nothing was subscribed, so nothing has to be taken back.
             ctx.take_grant();
-            site.owners.take(conn, id);
+            engine.owners.take(conn, id);
             return Err(refusal(&reason));
         }
         let ending = self.on_unsubscribe.clone().map(|hook| {
             let ctx = ctx.clone();
             Arc::new(Leave { ctx, hook }) as Arc<dyn Ending>
         });
-        if site.owners.activate(conn, id, ending) {
+        if engine.owners.activate(conn, id, ending) {
             Ok(())
         } else {
             Err(refusal(code::CONNECTION_CLOSED))

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use millstream_core::{ConnId, RawJson, RawJsonRef, TopicName, TopicRules};
+use millstream_core::{ConnId, Millis, RawJson, RawJsonRef, TopicName, TopicRules};
 use millstream_hub::{
     BatchMember, Inboxes, PublishError, PublishOptions, Published, Publisher, RequestError,
     Snapshot, Stats, Verdict, reason,
@@ -298,6 +298,16 @@ pub struct OwnedMember {
 impl Handle {
     pub(crate) fn new(shared: Arc<Shared>) -> Self {
         Self { shared }
+    }
+
+    /// Time since the server started.
+    pub(crate) fn clock(&self) -> Millis {
+        self.shared.clock()
+    }
+
+    /// Where work that has to wait runs.
+    pub(crate) fn runtime(&self) -> &tokio::runtime::Handle {
+        &self.shared.runtime
     }
 
     /// Publishes an event to all subscribers of a topic.

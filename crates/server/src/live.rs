@@ -3,8 +3,9 @@
 use std::any::Any;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
-use millstream_core::{ConnId, RawJson, RawJsonRef, TopicName};
+use millstream_core::{ConnId, Millis, RawJson, RawJsonRef, TopicName};
 use millstream_hub::{BatchMember, PublishError, PublishOptions, Published, Snapshot, Verdict};
 use millstream_live::{App, BoxFuture, Caller, Client, Ctx, Handled, Live, Platform, User};
 
@@ -94,6 +95,24 @@ impl Platform for Handle {
 
     fn subscribers(&self, topic: &str) -> u64 {
         Self::subscribers(self, topic)
+    }
+
+    fn now(&self) -> Millis {
+        self.clock()
+    }
+
+    fn sleep(&self, duration: Duration) -> BoxFuture<()> {
+        // The timer belongs to the runtime, wherever this is called and polled.
+        let _entered = self.runtime().enter();
+        Box::pin(tokio::time::sleep(duration))
+    }
+
+    fn spawn(&self, work: BoxFuture<()>) {
+        self.runtime().spawn(work);
+    }
+
+    fn pressure(&self) -> Arc<Snapshot> {
+        Self::pressure(self)
     }
 
     fn as_any(&self) -> &dyn Any {

@@ -1,13 +1,14 @@
 //! A platform that records, and a host that polls.
 
 use std::any::Any;
-use std::future::{Future, ready};
+use std::future::{Future, pending, ready};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
+use std::time::Duration;
 
-use millstream_core::{ConnId, Key, RawJson, RawJsonRef};
-use millstream_hub::{BatchMember, PublishError, PublishOptions, Published};
+use millstream_core::{ConnId, Key, Millis, RawJson, RawJsonRef};
+use millstream_hub::{BatchMember, PublishError, PublishOptions, Published, Snapshot};
 use millstream_live::{BoxFuture, Caller, Client, Handled, Live, Platform, Reply, User};
 use parking_lot::Mutex;
 use serde_json::{Value, json};
@@ -81,6 +82,22 @@ impl Platform for Recorder {
 
     fn subscribers(&self, _: &str) -> u64 {
         0
+    }
+
+    fn now(&self) -> Millis {
+        Millis::ZERO
+    }
+
+    fn sleep(&self, _: Duration) -> BoxFuture<()> {
+        Box::pin(pending())
+    }
+
+    fn spawn(&self, work: BoxFuture<()>) {
+        let _ = finish(work);
+    }
+
+    fn pressure(&self) -> Arc<Snapshot> {
+        Arc::default()
     }
 
     fn as_any(&self) -> &dyn Any {
