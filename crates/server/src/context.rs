@@ -77,6 +77,11 @@ impl<'a> Context<'a> {
         self.core.after_publish(true);
     }
 
+    /// Does what was asked of this worker through handles, and says whether there was anything.
+    pub(crate) fn serve(&mut self) -> bool {
+        self.core.serve()
+    }
+
     /// Delivers what was held back of a topic until a reply was sent.
     pub(crate) fn release(&mut self, topic: &str) {
         self.core.hub.release(self.key, topic);

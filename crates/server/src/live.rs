@@ -183,7 +183,7 @@ where
         let Handled::Claimed(running) = handled else {
             return false;
         };
-        match try_now(Answer::Later(running)) {
+        match poll_here(cx, running) {
             Ok(reply) => {
                 cx.catch_up();
                 if let Some(reply) = reply {
@@ -223,6 +223,25 @@ impl Drop for InFlight {
     fn drop(&mut self) {
         self.0.in_flight.fetch_sub(1, Ordering::Relaxed);
     }
+}
+
+/// Polls of one call on the worker; a call that needs more moves to the runtime.
+const ROUNDS_MAX: usize = 16;
+
+/// Polls a call for as long as what it waits for is work of this very worker: a subscription takes
+/// effect before the connection's next message, and without a task.
+fn poll_here<T>(cx: &mut Context<'_>, running: BoxFuture<T>) -> Result<T, BoxFuture<T>> {
+    let mut running = running;
+    for _ in 0..ROUNDS_MAX {
+        match try_now(Answer::Later(running)) {
+            Ok(value) => return Ok(value),
+            Err(later) => running = later,
+        }
+        if !cx.serve() {
+            break;
+        }
+    }
+    Err(running)
 }
 
 /// Runs what nobody waits for: now if it can be done now.

@@ -113,8 +113,7 @@ impl<'a> CallBatch<'a> {
 /// Whether a message is a call. `None`: it belongs to the application.
 ///
 /// The first member has to begin with `r` or `b` right behind the brace, as the JavaScript client
-/// writes it; of repeated members the last one counts. Cost: one pass to validate and one over the
-/// members of the top level.
+/// writes it; of repeated members the last one counts. Cost: one pass.
 ///
 /// ```
 /// use millstream_wire::{CallFrame, recognise_call};
@@ -131,8 +130,9 @@ pub fn recognise_call(message: &str) -> Option<CallFrame<'_>> {
     if bytes.len() < CALL_BYTES_MIN || bytes[0] != b'{' || !matches!(bytes[2], b'r' | b'b') {
         return None;
     }
-    match RawJsonRef::parse_str(message) {
-        Ok(json) => claim(json),
+    let mut members = Members::default();
+    match RawJsonRef::parse_fields(message, DEPTH_MAX, |name, value| members.note(name, value)) {
+        Ok(()) => claim(&members),
         Err(JsonError::TooDeep { .. }) => {
             let json = RawJsonRef::parse_str_with_depth(message, LOOKED_AT_DEPTH).ok()?;
             let members = Members::read(json);
@@ -144,8 +144,7 @@ pub fn recognise_call(message: &str) -> Option<CallFrame<'_>> {
     }
 }
 
-fn claim(json: RawJsonRef<'_>) -> Option<CallFrame<'_>> {
-    let members = Members::read(json);
+fn claim<'a>(members: &Members<'a>) -> Option<CallFrame<'a>> {
     if let Some(entries) = members.batch.filter(RawJsonRef::is_array) {
         return Some(CallFrame::Batch(CallBatch {
             entries,
@@ -187,22 +186,26 @@ impl<'a> Members<'a> {
     fn read(json: RawJsonRef<'a>) -> Self {
         let mut members = Self::default();
         for (name, value) in json.fields() {
-            match &*name.to_cow() {
-                "rpc" => members.rpc = Some(value),
-                "id" => members.id = Some(value),
-                "args" => members.args = Some(value),
-                "stream" => members.stream = is_truthy(value),
-                "cursor" => members.cursor = Some(value),
-                "idempotencyKey" => members.idempotency_key = Some(value),
-                "seq" => members.seq = Some(value),
-                "version" => members.version = Some(value),
-                "schemaVersion" => members.schema_version = Some(value),
-                "batch" => members.batch = Some(value),
-                "sequential" => members.sequential = is_truthy(value),
-                _ => {}
-            }
+            members.note(name, value);
         }
         members
+    }
+
+    fn note(&mut self, name: JsonStr<'a>, value: RawJsonRef<'a>) {
+        match &*name.to_cow() {
+            "rpc" => self.rpc = Some(value),
+            "id" => self.id = Some(value),
+            "args" => self.args = Some(value),
+            "stream" => self.stream = is_truthy(value),
+            "cursor" => self.cursor = Some(value),
+            "idempotencyKey" => self.idempotency_key = Some(value),
+            "seq" => self.seq = Some(value),
+            "version" => self.version = Some(value),
+            "schemaVersion" => self.schema_version = Some(value),
+            "batch" => self.batch = Some(value),
+            "sequential" => self.sequential = is_truthy(value),
+            _ => {}
+        }
     }
 
     /// A request if `rpc` is a text, and `id` too unless it is absent.

@@ -94,10 +94,17 @@ impl RawJson {
     /// # Errors
     /// [`JsonError`]; the bytes are dropped.
     pub fn parse_with_depth(bytes: Bytes, depth_max: u32) -> Result<Self, JsonError> {
-        let text = RawJsonRef::parse_with_depth(&bytes, depth_max)?.0;
-        let (at, len) = (text.as_ptr().addr() - bytes.as_ptr().addr(), text.len());
-        let text = ByteString::try_from(bytes.slice(at..at + len)).map_err(|_| JsonError::Utf8)?;
-        Ok(Self(text))
+        let text = ByteString::try_from(bytes).map_err(|_| JsonError::Utf8)?;
+        Self::parse_text(text, depth_max)
+    }
+
+    fn parse_text(text: ByteString, depth_max: u32) -> Result<Self, JsonError> {
+        let value = RawJsonRef::parse_str_with_depth(&text, depth_max)?.0;
+        if value.len() == text.len() {
+            return Ok(Self(text));
+        }
+        let value = text.slice_ref(value);
+        Ok(Self(value))
     }
 
     /// Writes a serde value.
@@ -108,8 +115,8 @@ impl RawJson {
     pub fn from_serialize<T: serde::Serialize + ?Sized>(
         value: &T,
     ) -> Result<Self, serde_json::Error> {
-        let bytes = serde_json::to_vec(value)?;
-        Self::parse_with_depth(bytes.into(), DEPTH_LIMIT).map_err(serde::ser::Error::custom)
+        let text = serde_json::to_string(value)?;
+        Self::parse_text(text.into(), DEPTH_LIMIT).map_err(serde::ser::Error::custom)
     }
 
     /// The value, borrowed: scanning methods are there.
@@ -240,6 +247,70 @@ impl<'a> RawJsonRef<'a> {
         let end = value_end(text.as_bytes(), 0, depth_max.min(DEPTH_LIMIT)).ok()?;
         let (value, rest) = text.split_at(end);
         Some((Self(value), rest))
+    }
+
+    /// Validates an object, nested at most `depth_max` (and never more than 128) deep, and shows
+    /// its fields in order while it does: one pass instead of two. What was seen before an error
+    /// counts for nothing.
+    ///
+    /// ```
+    /// use millstream_core::RawJsonRef;
+    ///
+    /// let mut id = None;
+    /// RawJsonRef::parse_fields(r#"{"id":7,"data":[1,2]}"#, 64, |name, value| {
+    ///     if name.eq_str("id") {
+    ///         id = value.as_u64();
+    ///     }
+    /// })?;
+    /// assert_eq!(id, Some(7));
+    /// assert!(RawJsonRef::parse_fields(r#"{"id":7"#, 64, |_, _| {}).is_err());
+    /// # Ok::<(), millstream_core::JsonError>(())
+    /// ```
+    ///
+    /// # Errors
+    /// [`JsonError`], but never `Utf8`; a value of another kind is a `Syntax` error.
+    pub fn parse_fields(
+        text: &'a str,
+        depth_max: u32,
+        mut visit: impl FnMut(JsonStr<'a>, Self),
+    ) -> Result<(), JsonError> {
+        let bytes = text.as_bytes();
+        let depth_max = depth_max.min(DEPTH_LIMIT);
+        let inner = depth_max
+            .checked_sub(1)
+            .ok_or(JsonError::TooDeep { depth_max })?;
+        let mut at = expect(bytes, 0, b'{')?;
+        if bytes.get(skip_blanks(bytes, at)) == Some(&b'}') {
+            at = skip_blanks(bytes, at);
+        } else {
+            loop {
+                let key_at = skip_blanks(bytes, at);
+                expect(bytes, key_at, b'"')?;
+                let (key_end, escaped) = string_end(bytes, key_at)?;
+                let colon = expect(bytes, key_end, b':')?;
+                let start = skip_blanks(bytes, colon);
+                let end = value_end(bytes, start, inner).map_err(|error| match error {
+                    JsonError::TooDeep { .. } => JsonError::TooDeep { depth_max },
+                    other => other,
+                })?;
+                visit(
+                    JsonStr::trusted(&text[key_at..key_end], escaped),
+                    RawJsonRef(&text[start..end]),
+                );
+                at = skip_blanks(bytes, end);
+                match bytes.get(at) {
+                    Some(b',') => at += 1,
+                    Some(b'}') => break,
+                    _ => return Err(JsonError::Syntax { at }),
+                }
+            }
+        }
+        let rest = skip_blanks(bytes, at + 1);
+        if rest == bytes.len() {
+            Ok(())
+        } else {
+            Err(JsonError::Syntax { at: rest })
+        }
     }
 
     pub(crate) const fn trusted(text: &'a str) -> Self {
@@ -397,6 +468,16 @@ impl<'a> From<&'a RawJson> for RawJsonRef<'a> {
     }
 }
 
+/// The position behind `byte`, which has to be the first one at or after `at` that is no blank.
+fn expect(bytes: &[u8], at: usize, byte: u8) -> Result<usize, JsonError> {
+    let at = skip_blanks(bytes, at);
+    if bytes.get(at) == Some(&byte) {
+        Ok(at + 1)
+    } else {
+        Err(JsonError::Syntax { at })
+    }
+}
+
 /// The fields of an object, see [`RawJsonRef::fields`].
 #[derive(Clone, Debug)]
 pub struct Fields<'a>(Members<'a>);
@@ -546,6 +627,50 @@ mod tests {
             );
         }
         assert_eq!(RawJsonRef::parse(b"\"\xff\""), Err(JsonError::Utf8));
+    }
+
+    #[test]
+    fn one_pass_over_fields_agrees_with_two() {
+        let deep = format!(r#"{{"a":{}}}"#, "[".repeat(63) + &"]".repeat(63));
+        let deeper = format!(r#"{{"a":{}}}"#, "[".repeat(64) + &"]".repeat(64));
+        for text in [
+            "{}",
+            " { } ",
+            r#" { "a" : 1 , "b\u0031":[ ] } "#,
+            r#"{"a":1,"a":{"b":2}}"#,
+            &deep,
+            &deeper,
+            r#"{"a":1,}"#,
+            r#"{,}"#,
+            r#"{"a"}"#,
+            r#"{"a":}"#,
+            r#"{"a":1"#,
+            r#"{"a":1}}"#,
+            r#"{"a":1} x"#,
+            r#"{"a":1]"#,
+            r#"{a:1}"#,
+            "[]",
+            "1",
+            "",
+        ] {
+            let mut seen = Vec::new();
+            let parsed = RawJsonRef::parse_fields(text, DEPTH_MAX, |name, value| {
+                seen.push((name.raw(), value));
+            });
+            let whole = RawJsonRef::parse_str(text);
+            match whole {
+                Ok(json) if json.is_object() => {
+                    let fields: Vec<_> = json.fields().map(|(k, v)| (k.raw(), v)).collect();
+                    assert_eq!((parsed, seen), (Ok(()), fields), "{text}");
+                }
+                Ok(_) => assert!(parsed.is_err(), "{text}"),
+                Err(JsonError::TooDeep { .. }) => {
+                    assert_eq!(parsed, whole.map(drop), "{text}");
+                }
+                Err(_) => assert!(parsed.is_err(), "{text}"),
+            }
+        }
+        assert!(RawJsonRef::parse_fields("{}", 0, |_, _| {}).is_err());
     }
 
     #[test]

@@ -37,6 +37,6 @@ impl<'de> Deserialize<'de> for RawJson {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let raw = Box::<RawValue>::deserialize(deserializer)?;
         let text = String::from(Box::<str>::from(raw));
-        Self::parse_with_depth(text.into(), DEPTH_LIMIT).map_err(D::Error::custom)
+        Self::parse_text(text.into(), DEPTH_LIMIT).map_err(D::Error::custom)
     }
 }

@@ -369,6 +369,28 @@ impl Core {
         }
     }
 
+    /// Does what a hook that has just returned asked of this worker through handles. False when it
+    /// asked for nothing. Not for use while a hook of the application runs: this calls others.
+    pub(crate) fn serve(&mut self) -> bool {
+        let shared = Arc::clone(&self.shared);
+        let Some(inbox) = shared.inboxes.get(self.hub.worker()) else {
+            return false;
+        };
+        let mut served = false;
+        while let Some(task) = inbox.pop() {
+            match task {
+                Task::Deliver(delivery) => self.hub.deliver(&delivery),
+                Task::Output(work) => self.run_task(work),
+                Task::Run(work) => {
+                    self.run_task(work);
+                    served = true;
+                }
+                other => self.postponed.push_back(other),
+            }
+        }
+        served
+    }
+
     /// Runs what another thread sent. Filters of the application are in there, so panics are, too.
     pub(crate) fn run_task(&mut self, work: Box<dyn FnOnce(&mut Self) + Send>) {
         let run = std::panic::AssertUnwindSafe(|| work(self));

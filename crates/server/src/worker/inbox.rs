@@ -55,7 +55,7 @@ pub(crate) struct Inbox {
     waiting: AtomicUsize,
     /// Bytes of deliveries among them.
     bytes: AtomicUsize,
-    /// A wake-up is on its way.
+    /// The worker is awake, or a wake-up is on its way.
     woken: AtomicBool,
     waker: Waker,
     /// Connections the worker has or is about to get.
@@ -92,7 +92,7 @@ impl Inbox {
         }
     }
 
-    /// The next task. Call [`rearm`](Self::rearm) first.
+    /// The next task.
     pub(crate) fn pop(&self) -> Option<Task> {
         let task = self.queue.pop()?;
         self.waiting.fetch_sub(1, Ordering::AcqRel);
@@ -102,10 +102,16 @@ impl Inbox {
         Some(task)
     }
 
-    /// Makes the next push wake the worker again.
+    /// The worker is awake and will look at the inbox before it sleeps: pushes need not wake it.
+    pub(crate) fn awake(&self) {
+        self.woken.store(true, Ordering::SeqCst);
+    }
+
+    /// The worker is about to sleep: the next push wakes it. It has to look whether the inbox
+    /// [is empty](Self::is_empty) after this and before it sleeps.
     pub(crate) fn rearm(&self) {
         // In the one order of all such operations: a task that is pushed before this is seen by
-        // the pops behind it, one that is pushed after it wakes the worker.
+        // the look behind it, one that is pushed after it wakes the worker.
         self.woken.swap(false, Ordering::SeqCst);
     }
 

@@ -41,6 +41,7 @@ pub(crate) fn run(mut core: Core, mut poll: Poll) {
     let mut events = Events::with_capacity(EVENTS_MAX);
     let mut buffer = vec![0; READ_BYTES_MAX];
     while !core.stopping {
+        inbox.rearm();
         let busy = !core.unfinished.is_empty() || !inbox.is_empty() || !core.postponed.is_empty();
         let wait = if busy {
             Some(Duration::ZERO)
@@ -53,6 +54,7 @@ pub(crate) fn run(mut core: Core, mut poll: Poll) {
             tracing::error!(%error, worker, "epoll failed; the worker stops");
             break;
         }
+        inbox.awake();
         let began = Instant::now();
         core.set_time(shared.clock_at(began));
         for event in &events {
@@ -228,7 +230,6 @@ impl Core {
 
     /// Does what other threads asked for.
     fn take_tasks(&mut self, inbox: &Inbox) {
-        inbox.rearm();
         for _ in 0..TASKS_MAX {
             let Some(task) = self.postponed.pop_front().or_else(|| inbox.pop()) else {
                 return;

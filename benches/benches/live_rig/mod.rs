@@ -1,0 +1,122 @@
+//! A platform that does nothing, and calls to send through it.
+
+use std::any::Any;
+use std::future::{pending, ready};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
+use std::time::Duration;
+
+use millstream_core::{ConnId, Key, Millis, RawJson, RawJsonRef};
+use millstream_hub::{BatchMember, PublishError, PublishOptions, Published, Snapshot};
+use millstream_live::{
+    App, BoxFuture, Caller, Ctx, Handled, Live, LiveError, Module, Platform, Reply,
+};
+
+/// Takes everything and does nothing.
+struct Nowhere;
+
+impl Platform for Nowhere {
+    fn publish(
+        &self,
+        _: &str,
+        _: &str,
+        _: RawJsonRef<'_>,
+        _: PublishOptions,
+    ) -> Result<Published, PublishError> {
+        Ok(Published {
+            delivered: true,
+            seq: Some(1),
+            queued: false,
+        })
+    }
+
+    fn publish_batched(&self, _: &[BatchMember<'_>]) -> Result<Vec<Published>, PublishError> {
+        Ok(Vec::new())
+    }
+
+    fn send(&self, _: ConnId, _: &str, _: &str, _: RawJson) {}
+
+    fn subscribe(&self, _: ConnId, _: &str) -> BoxFuture<Result<(), String>> {
+        Box::pin(ready(Ok(())))
+    }
+
+    fn unsubscribe(&self, _: ConnId, _: &str) -> BoxFuture<()> {
+        Box::pin(ready(()))
+    }
+
+    fn subscribers(&self, _: &str) -> u64 {
+        0
+    }
+
+    fn now(&self) -> Millis {
+        Millis::ZERO
+    }
+
+    fn sleep(&self, _: Duration) -> BoxFuture<()> {
+        Box::pin(pending())
+    }
+
+    fn spawn(&self, _: BoxFuture<()>) {}
+
+    fn pressure(&self) -> Arc<Snapshot> {
+        Arc::default()
+    }
+
+    fn as_any(&self) -> &dyn Any {
+        self
+    }
+}
+
+/// An application with calls that do next to nothing.
+pub(crate) struct Rig {
+    live: Live<(), ()>,
+    caller: Caller<()>,
+}
+
+impl Rig {
+    pub(crate) fn new() -> Self {
+        let module = Module::new("bench")
+            .call("echo", async |_: Ctx<(), ()>, value: RawJson| {
+                Ok::<_, LiveError>(value)
+            })
+            .call("pub", async |ctx: Ctx<(), ()>, item: RawJson| {
+                let options = PublishOptions::default();
+                ctx.publish_raw("feed", "created", item.get(), options)?;
+                Ok(true)
+            })
+            .call("add", async |_: Ctx<(), ()>, a: f64, b: f64| {
+                Ok::<_, LiveError>(a + b)
+            });
+        let app = App::new(()).module(module).build().expect("it is correct");
+        let key = Key {
+            index: 1,
+            generation: 1,
+        };
+        Self {
+            live: Live::new(app, Arc::new(Nowhere)),
+            caller: Caller {
+                conn: Some(ConnId::new(0, key)),
+                ..Caller::nobody()
+            },
+        }
+    }
+
+    /// From a frame's text to the reply.
+    pub(crate) fn call(&self, frame: &str) -> Reply {
+        let Handled::Claimed(running) = self.live.handle_message(&self.caller, frame.as_bytes())
+        else {
+            panic!("it is a call")
+        };
+        let mut running: Pin<_> = running;
+        match running.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
+            Poll::Ready(Some(reply)) => reply,
+            _ => panic!("it has a reply, at once"),
+        }
+    }
+}
+
+/// Calls as the load generator and the JavaScript client write them.
+pub(crate) const ECHO: &str = r#"{"rpc":"bench/echo","id":"e123","args":[{"t":123456789012345,"id":77,"pad":"xxxxxxxxxxxxxxxxxxxxxxx"}]}"#;
+pub(crate) const PUB: &str = r#"{"rpc":"bench/pub","id":"p123","args":[{"t":123456789012345,"id":77,"pad":"xxxxxxxxxxxxxxxxxxxxxxx"}]}"#;
+pub(crate) const ADD: &str = r#"{"rpc":"bench/add","id":"a123","args":[1.5,2]}"#;
