@@ -109,7 +109,10 @@ impl Rig {
             panic!("it is a call")
         };
         let mut running: Pin<_> = running;
-        match running.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
+        match running
+            .as_mut()
+            .poll(&mut Context::from_waker(Waker::noop()))
+        {
             Poll::Ready(Some(reply)) => reply,
             _ => panic!("it has a reply, at once"),
         }

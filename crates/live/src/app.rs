@@ -36,7 +36,7 @@ use crate::user::User;
 /// ```
 pub struct App<S, U> {
     pub(crate) state: Arc<S>,
-    pub(crate) entries: HashMap<Arc<str>, Entry<S, U>>,
+    pub(crate) entries: HashMap<Arc<str>, Arc<Entry<S, U>>>,
     pub(crate) rules: Rules<S, U>,
     pub(crate) layers: Arc<[Layer<S, U>]>,
     pub(crate) before_execute: Option<BeforeExecute<S, U>>,
@@ -248,7 +248,7 @@ impl<S: Send + Sync + 'static, U: User> Builder<S, U> {
                     guard: Arc::clone(&guard),
                     kind,
                 };
-                entries.insert(path, entry);
+                entries.insert(path, Arc::new(entry));
             }
         }
         if !problems.is_empty() {

@@ -1,5 +1,6 @@
 //! Positional arguments: owned JSON, made into typed parameters.
 
+use core::any::Any;
 use core::fmt;
 
 use millstream_core::{RawJson, RawJsonRef};
@@ -49,6 +50,7 @@ impl Args {
     #[must_use]
     pub fn cursor(&self) -> ArgCursor<'_> {
         ArgCursor {
+            list: &self.0,
             rest: self.0.get().elements(),
             position: 0,
         }
@@ -64,6 +66,7 @@ impl fmt::Debug for Args {
 /// Takes arguments off a list from the front.
 #[derive(Debug, Clone)]
 pub struct ArgCursor<'a> {
+    list: &'a RawJson,
     rest: millstream_core::Elements<'a>,
     position: usize,
 }
@@ -75,12 +78,19 @@ impl<'a> ArgCursor<'a> {
         self.position += 1;
         (position, self.rest.next())
     }
+
+    /// The next argument as it is, sharing the bytes of the list; `null` when there is none.
+    fn take_raw(&mut self) -> RawJson {
+        let (_, json) = self.take();
+        json.and_then(|json| self.list.share(json))
+            .unwrap_or(RawJson::NULL)
+    }
 }
 
 /// A parameter of a handler.
 ///
 /// Implemented for everything that serde can read (an absent argument is read like `null`, so
-/// `Option` parameters may be left out), for [`Rest`] and for [`Valid`].
+/// `Option` parameters may be left out; [`RawJson`] shares the bytes of the list), for [`Rest`] and for [`Valid`].
 pub trait Arg: Sized {
     /// Takes what it needs off the arguments.
     ///
@@ -89,8 +99,16 @@ pub trait Arg: Sized {
     fn from_args(args: &mut ArgCursor<'_>) -> Result<Self, LiveError>;
 }
 
-impl<T: DeserializeOwned> Arg for T {
+impl<T: DeserializeOwned + 'static> Arg for T {
     fn from_args(args: &mut ArgCursor<'_>) -> Result<Self, LiveError> {
+        let mut raw: Option<T> = None;
+        let any: &mut dyn Any = &mut raw;
+        if let Some(raw) = any.downcast_mut::<Option<RawJson>>() {
+            *raw = Some(args.take_raw());
+        }
+        if let Some(raw) = raw {
+            return Ok(raw);
+        }
         let (position, json) = args.take();
         read(position, json)
     }

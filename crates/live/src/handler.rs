@@ -56,7 +56,7 @@ macro_rules! handler {
                 let mut cursor = args.cursor();
                 $(let $parameter = $parameter::from_args(&mut cursor)?;)*
                 let running = self(ctx, $($parameter),*);
-                Ok(Box::pin(async move { running.await.and_then(|value| encode(&value)) }))
+                Ok(Box::pin(async move { running.await.and_then(encode) }))
             }
         }
     };
@@ -72,16 +72,19 @@ handler!(A, B, C, D, E, G);
 handler!(A, B, C, D, E, G, H);
 handler!(A, B, C, D, E, G, H, I);
 
-/// A result as JSON. `()` is no value; ready JSON is shared, not written again.
-pub(crate) fn encode<T: Serialize + 'static>(value: &T) -> CallResult {
-    let any: &dyn Any = value;
-    if any.is::<()>() {
+/// A result as JSON. `()` is no value; ready JSON is passed on, not written again.
+pub(crate) fn encode<T: Serialize + 'static>(value: T) -> CallResult {
+    let mut value = Some(value);
+    let any: &mut dyn Any = &mut value;
+    if any.is::<Option<()>>() {
         return Ok(None);
     }
-    if let Some(ready) = any.downcast_ref::<RawJson>() {
-        return Ok(Some(ready.clone()));
+    if let Some(ready) = any.downcast_mut::<Option<RawJson>>() {
+        return Ok(ready.take());
     }
-    Ok(Some(RawJson::from_serialize(value)?))
+    value
+        .map(|value| Ok(RawJson::from_serialize(&value)?))
+        .transpose()
 }
 
 /// A [`Handler`] without its parameters' types.

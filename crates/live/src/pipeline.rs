@@ -1,11 +1,13 @@
 //! From a message to its reply: recognition, lookup, layers, guard, hooks, function.
 
-use std::borrow::Cow;
 use std::sync::Arc;
 
-use core::future::ready;
+use core::future::{Future, ready};
+use core::pin::Pin;
+use core::task::{Context, Poll};
 use std::panic::AssertUnwindSafe;
 
+use compact_str::CompactString;
 use futures_util::FutureExt;
 use futures_util::future::join_all;
 use millstream_core::{ConnId, JsonStr, RawJson, RawJsonRef};
@@ -15,10 +17,10 @@ use millstream_wire::{
 
 use crate::app::{App, Entry};
 use crate::args::Args;
-use crate::ctx::Ctx;
+use crate::ctx::{Ctx, Grant};
 use crate::engine::Engine;
 use crate::error::{LiveError, code};
-use crate::handler::BoxFuture;
+use crate::handler::{BoxFuture, CallResult};
 use crate::layer::{Next, Outcome};
 use crate::module::{Call, Kind};
 use crate::owners::Owner;
@@ -68,37 +70,16 @@ impl<S, U> core::fmt::Debug for Live<S, U> {
 }
 
 /// A call that has left its frame.
-struct Request {
-    path: String,
-    /// As it stood in the frame, quotes included.
-    id: Option<RawJson>,
-    args: Option<Args>,
+struct Request<S, U> {
+    entry: Arc<Entry<S, U>>,
+    args: Args,
     cursor: Option<RawJson>,
     /// Present when the client wants to subscribe.
     resume: Option<Box<Resume>>,
 }
 
-impl Request {
-    fn new(call: &CallRequest<'_>) -> Self {
-        Self {
-            path: call.path.to_cow().into_owned(),
-            id: call.id.map(|id| id.as_json().to_owned()),
-            args: match call.args {
-                CallArgs::Absent => Some(Args::NONE),
-                CallArgs::List(list) => Some(Args::from_list(list)),
-                CallArgs::NotAList => None,
-            },
-            cursor: call.cursor.map(|cursor| cursor.to_owned()),
-            resume: call.stream.then(|| {
-                Box::new(Resume {
-                    seq: call.seq.and_then(|seq| seq.as_f64()),
-                    version: call.version.map(|version| version.to_owned()),
-                    schema_version: call.schema_version.and_then(|version| version.as_f64()),
-                })
-            }),
-        }
-    }
-}
+/// A call, or why it cannot be one.
+type Found<S, U> = Result<Request<S, U>, LiveError>;
 
 impl<S: Send + Sync + 'static, U: User> Live<S, U> {
     /// Puts an application on a platform.
@@ -143,11 +124,15 @@ impl<S: Send + Sync + 'static, U: User> Live<S, U> {
 
     /// Takes a message of a client. Text and binary messages are told apart by their bytes alone.
     pub fn handle_message(&self, caller: &Caller<U>, message: &[u8]) -> Handled {
-        let text = match str::from_utf8(message) {
-            Ok(text) => Cow::Borrowed(text),
-            Err(_) => String::from_utf8_lossy(message),
-        };
-        let handled: BoxFuture<Option<Reply>> = match recognise_call(&text) {
+        match str::from_utf8(message) {
+            Ok(text) => self.handle_text(caller, text),
+            Err(_) => self.handle_text(caller, &String::from_utf8_lossy(message)),
+        }
+    }
+
+    /// Takes a message that is known to be text.
+    pub fn handle_text(&self, caller: &Caller<U>, text: &str) -> Handled {
+        let handled: BoxFuture<Option<Reply>> = match recognise_call(text) {
             None => return Handled::Unclaimed,
             Some(CallFrame::TooDeep { id }) => {
                 let error = LiveError::new(code::INVALID_REQUEST, "Nested too deep");
@@ -155,9 +140,9 @@ impl<S: Send + Sync + 'static, U: User> Live<S, U> {
                 Box::pin(ready(Some(reply)))
             }
             Some(CallFrame::Call(call)) => {
-                let (live, caller) = (self.clone(), caller.clone());
-                let request = Request::new(&call);
-                Box::pin(async move { live.answer(caller, request).await })
+                let id = call.id.map(|id| CompactString::from(id.raw()));
+                let request = self.request(&call);
+                Box::pin(self.clone().answer(caller.clone(), id, request))
             }
             Some(CallFrame::Batch(batch)) => self.batch(caller, &batch),
         };
@@ -196,12 +181,50 @@ impl<S: Send + Sync + 'static, U: User> Live<S, U> {
         Handled::Claimed(Box::pin(ready(reply)))
     }
 
-    async fn answer(self, caller: Caller<U>, request: Request) -> Option<Reply> {
-        let id = request.id.clone();
-        let result = self.execute(caller, request).await;
-        let id = id?;
-        let event = id.get().as_json_str()?.to_cow();
-        let reply = Reply::to_call(&event, payload(id.get(), &result));
+    /// Steps 1 to 3: path, arguments, and what the path stands for.
+    fn request(&self, call: &CallRequest<'_>) -> Found<S, U> {
+        let path = call.path.to_cow();
+        let entry = self.engine.app.entries.get(&*path);
+        if entry.is_none() && !is_call_path(&path) {
+            return Err(LiveError::new(code::INVALID_REQUEST, "Invalid path"));
+        }
+        let args = match call.args {
+            CallArgs::Absent => Args::NONE,
+            CallArgs::List(list) => Args::from_list(list),
+            CallArgs::NotAList => {
+                let text = "args must be an array";
+                return Err(LiveError::new(code::INVALID_REQUEST, text));
+            }
+        };
+        let Some(entry) = entry else {
+            return Err(LiveError::new(code::NOT_FOUND, "Not found"));
+        };
+        Ok(Request {
+            entry: Arc::clone(entry),
+            args,
+            cursor: call.cursor.map(|cursor| cursor.to_owned()),
+            resume: call.stream.then(|| {
+                Box::new(Resume {
+                    seq: call.seq.and_then(|seq| seq.as_f64()),
+                    version: call.version.map(|version| version.to_owned()),
+                    schema_version: call.schema_version.and_then(|version| version.as_f64()),
+                })
+            }),
+        })
+    }
+
+    async fn answer(
+        self,
+        caller: Caller<U>,
+        id: Option<CompactString>,
+        request: Found<S, U>,
+    ) -> Option<Reply> {
+        let result = match request {
+            Ok(request) => self.execute(caller, request).await,
+            Err(error) => Err(error),
+        };
+        let id = RawJsonRef::trust(id.as_deref()?);
+        let reply = Reply::to_call(&id.as_json_str()?.to_cow(), payload(id, &result));
         Some(reply.releasing(topic_of(&result)))
     }
 
@@ -216,17 +239,16 @@ impl<S: Send + Sync + 'static, U: User> Live<S, U> {
         };
         let refuse = |reason: &str| Err(LiveError::new(code::INVALID_REQUEST, reason.to_owned()));
         let too_many = entries.len() > max;
-        let started: Vec<(RawJson, Result<Request, LiveError>)> = entries
+        let started: Vec<(RawJson, Found<S, U>)> = entries
             .iter()
             .map(|entry| match entry {
                 BatchEntry::Call(call) if too_many => (
                     own_id(call.id.map(|id| id.as_json())),
                     refuse(&format!("A batch has at most {max} entries")),
                 ),
-                BatchEntry::Call(call) => (
-                    own_id(call.id.map(|id| id.as_json())),
-                    Ok(Request::new(call)),
-                ),
+                BatchEntry::Call(call) => {
+                    (own_id(call.id.map(|id| id.as_json())), self.request(call))
+                }
                 BatchEntry::Malformed { id } => {
                     (own_id(*id), refuse("Each batch entry requires rpc and id"))
                 }
@@ -234,7 +256,7 @@ impl<S: Send + Sync + 'static, U: User> Live<S, U> {
             .collect();
         let (live, caller, sequential) = (self.clone(), caller.clone(), batch.sequential);
         Box::pin(async move {
-            let run = |(id, request): (RawJson, Result<Request, LiveError>)| {
+            let run = |(id, request): (RawJson, Found<S, U>)| {
                 let (live, caller) = (live.clone(), caller.clone());
                 async move {
                     let result = match request {
@@ -261,31 +283,22 @@ impl<S: Send + Sync + 'static, U: User> Live<S, U> {
         })
     }
 
-    /// Steps 1 to 3, then everything the layers are around.
-    async fn execute(&self, caller: Caller<U>, request: Request) -> Result<Outcome, LiveError> {
-        if !is_call_path(&request.path) {
-            return Err(LiveError::new(code::INVALID_REQUEST, "Invalid path"));
-        }
-        let Some(args) = request.args else {
-            return Err(LiveError::new(
-                code::INVALID_REQUEST,
-                "args must be an array",
-            ));
-        };
-        let Some(entry) = self.engine.app.entries.get(&*request.path) else {
-            return Err(LiveError::new(code::NOT_FOUND, "Not found"));
-        };
-        let ctx = Ctx::new(
-            Arc::clone(&self.engine),
-            caller,
-            Arc::clone(&entry.path),
-            request.cursor,
-        );
-        let call = Arguments {
+    /// Everything behind the lookup.
+    async fn execute(
+        &self,
+        caller: Caller<U>,
+        request: Request<S, U>,
+    ) -> Result<Outcome, LiveError> {
+        let Request {
+            entry,
             args,
-            resume: request.resume,
-        };
-        let running = AssertUnwindSafe(self.run(entry, ctx.clone(), call));
+            cursor,
+            resume,
+        } = request;
+        let path = Arc::clone(&entry.path);
+        let ctx = Ctx::new(Arc::clone(&self.engine), caller, path, cursor);
+        let started = ctx.clone();
+        let running = AssertUnwindSafe(async { self.run(entry, started, args, resume).await });
         let result = running.catch_unwind().await.unwrap_or_else(|panic| {
             Err(LiveError::internal(format!(
                 "panicked: {}",
@@ -296,14 +309,17 @@ impl<S: Send + Sync + 'static, U: User> Live<S, U> {
             if !error.is_typed() {
                 ctx.report(error);
             }
-            self.take_back(&ctx).await;
+            if let Some(grant) = ctx.take_grant() {
+                // Boxed, as everything that few calls need: the futures of all others stay small.
+                Box::pin(self.take_back(&ctx, grant)).await;
+            }
         }
         result
     }
 
     /// Undoes the subscription of a call that has failed, and this one alone.
-    async fn take_back(&self, ctx: &Ctx<S, U>) {
-        let (Some(conn), Some(grant)) = (ctx.conn(), ctx.take_grant()) else {
+    async fn take_back(&self, ctx: &Ctx<S, U>, grant: Grant) {
+        let Some(conn) = ctx.conn() else {
             return;
         };
         // It is gone when the client has given the topic up meanwhile, or the connection.
@@ -316,35 +332,20 @@ impl<S: Send + Sync + 'static, U: User> Live<S, U> {
     }
 
     /// Layers, then guard and function.
-    async fn run(
+    fn run(
         &self,
-        entry: &Entry<S, U>,
+        entry: Arc<Entry<S, U>>,
         ctx: Ctx<S, U>,
-        call: Arguments,
-    ) -> Result<Outcome, LiveError> {
-        if self.engine.app.layers.is_empty() {
-            self.engine.app.run_entry(entry, ctx, call).await
-        } else {
-            let app = Arc::clone(&self.engine.app);
-            let core = Box::new(move |ctx: Ctx<S, U>| -> BoxFuture<_> {
-                Box::pin(async move {
-                    let entry = app.entries.get(ctx.path());
-                    let entry =
-                        entry.ok_or_else(|| LiveError::new(code::NOT_FOUND, "Not found"))?;
-                    app.run_entry(entry, ctx.clone(), call).await
-                })
-            });
-            Next::new(Arc::clone(&self.engine.app.layers), core)
-                .run(ctx)
-                .await
+        args: Args,
+        resume: Option<Box<Resume>>,
+    ) -> Running {
+        let layers = &self.engine.app.layers;
+        if layers.is_empty() {
+            return entry.run(ctx, args, resume);
         }
+        let core = Box::new(move |ctx: Ctx<S, U>| entry.run(ctx, args, resume).into_future());
+        Running::Boxed(Next::new(Arc::clone(layers), core).run(ctx))
     }
-}
-
-/// What a call brings to its function.
-struct Arguments {
-    args: Args,
-    resume: Option<Box<Resume>>,
 }
 
 /// The topic whose events are held back until the reply has been sent.
@@ -368,24 +369,67 @@ fn own_id(id: Option<RawJsonRef<'_>>) -> RawJson {
     id.unwrap_or(RawJsonRef::EMPTY_TEXT).to_owned()
 }
 
-impl<S: Send + Sync + 'static, U: User> App<S, U> {
+/// A call on its way. The plain kind costs no future besides the function's own.
+enum Running {
+    Done(Option<LiveError>),
+    Function(BoxFuture<CallResult>),
+    Boxed(BoxFuture<Result<Outcome, LiveError>>),
+}
+
+impl Running {
+    fn into_future(self) -> BoxFuture<Result<Outcome, LiveError>> {
+        match self {
+            Self::Boxed(future) => future,
+            other => Box::pin(other),
+        }
+    }
+}
+
+impl Future for Running {
+    type Output = Result<Outcome, LiveError>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        match &mut *self {
+            Self::Done(error) => Poll::Ready(Err(error
+                .take()
+                .unwrap_or_else(|| LiveError::internal("polled after it was ready")))),
+            Self::Function(function) => function
+                .as_mut()
+                .poll(cx)
+                .map(|result| result.map(Outcome::Value)),
+            Self::Boxed(future) => future.as_mut().poll(cx),
+        }
+    }
+}
+
+impl<S: Send + Sync + 'static, U: User> Entry<S, U> {
     /// Guard, hook, then the function or the stream.
-    async fn run_entry(
-        &self,
-        entry: &Entry<S, U>,
+    fn run(self: Arc<Self>, ctx: Ctx<S, U>, args: Args, resume: Option<Box<Resume>>) -> Running {
+        let plain = self.guard.is_empty() && ctx.engine().app.before_execute.is_none();
+        match &*self.kind {
+            Kind::Call(call) if plain && call.is_plain() => match (call.handler)(ctx, &args) {
+                Ok(function) => Running::Function(function),
+                Err(error) => Running::Done(Some(error)),
+            },
+            _ => Running::Boxed(Box::pin(self.run_guarded(ctx, args, resume))),
+        }
+    }
+
+    async fn run_guarded(
+        self: Arc<Self>,
         ctx: Ctx<S, U>,
-        call: Arguments,
+        args: Args,
+        resume: Option<Box<Resume>>,
     ) -> Result<Outcome, LiveError> {
-        let Arguments { args, resume } = call;
-        for part in entry.guard.iter() {
+        for part in self.guard.iter() {
             part(ctx.clone())
                 .await
                 .map_err(|error| classify(&ctx, error))?;
         }
-        if let Some(hook) = &self.before_execute {
+        if let Some(hook) = &ctx.engine().app.before_execute {
             hook(ctx.clone(), args.clone()).await?;
         }
-        match (&*entry.kind, resume) {
+        match (&*self.kind, resume) {
             (Kind::Call(call), _) => call.run(ctx, args).await,
             (Kind::Stream(stream), Some(resume)) => stream.subscribe(ctx, args, *resume).await,
             (Kind::Stream(_), None) => Err(LiveError::new(
@@ -397,6 +441,11 @@ impl<S: Send + Sync + 'static, U: User> App<S, U> {
 }
 
 impl<S: Send + Sync + 'static, U: User> Call<S, U> {
+    /// Whether there is nothing but the function.
+    fn is_plain(&self) -> bool {
+        self.scopes.is_empty()
+    }
+
     /// Scopes, then the function.
     async fn run(&self, ctx: Ctx<S, U>, args: Args) -> Result<Outcome, LiveError> {
         for scope in &self.scopes {

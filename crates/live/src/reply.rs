@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use compact_str::CompactString;
 use millstream_core::{ListWriter, ObjectWriter, RawJson, RawJsonRef};
 use millstream_wire::FRAME_CODE_UNITS_MAX;
 
@@ -23,7 +24,7 @@ pub struct Reply {
     /// The topic, a system topic.
     pub topic: &'static str,
     /// The event: the call's id.
-    pub event: String,
+    pub event: CompactString,
     /// The payload.
     pub data: RawJson,
     /// Topics whose events are held back until this reply has been sent. The host releases them
@@ -35,7 +36,7 @@ impl Reply {
     pub(crate) fn to_call(id: &str, data: RawJson) -> Self {
         Self {
             topic: REPLY_TOPIC,
-            event: id.to_owned(),
+            event: id.into(),
             data,
             release: Vec::new(),
         }

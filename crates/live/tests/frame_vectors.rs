@@ -244,7 +244,7 @@ fn every_call_is_answered_as_the_vectors_say() {
             assert_eq!(claimed, *accepted, "{name}");
             replies.extend(reply.map(|reply| {
                 let data: Value = serde_json::from_str(reply.data.as_str()).unwrap();
-                json!({"topic": reply.topic, "event": reply.event, "data": data})
+                json!({"topic": reply.topic, "event": reply.event.as_str(), "data": data})
             }));
         }
         let mut expected = improved(entry);

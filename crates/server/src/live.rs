@@ -165,20 +165,23 @@ where
     H: Hooks,
 {
     /// True when the message was a call.
-    fn call(&self, cx: &mut Context<'_>, message: &[u8]) -> bool {
+    fn call(&self, cx: &mut Context<'_>, message: Message<'_>) -> bool {
         let live = self
             .live
             .get_or_init(|| Live::new(Arc::clone(&self.app), Arc::new(cx.handle())));
         let peer = cx.peer_shared();
         let waiting = peer.in_flight.load(Ordering::Relaxed) as usize;
         let handled = if waiting >= self.app.message_limit() {
-            live.refuse_message(message)
+            live.refuse_message(bytes_of(message))
         } else {
             let caller = Caller {
                 conn: Some(cx.id()),
                 client: Arc::<Peer>::clone(&peer),
             };
-            live.handle_message(&caller, message)
+            match message {
+                Message::Text(text) => live.handle_text(&caller, text),
+                Message::Binary(bytes) => live.handle_message(&caller, bytes),
+            }
         };
         let Handled::Claimed(running) = handled else {
             return false;
@@ -206,6 +209,13 @@ where
             }
         }
         true
+    }
+}
+
+fn bytes_of(message: Message<'_>) -> &[u8] {
+    match message {
+        Message::Text(text) => text.as_bytes(),
+        Message::Binary(bytes) => bytes,
     }
 }
 
@@ -282,11 +292,7 @@ where
     }
 
     fn message(&self, cx: &mut Context<'_>, message: Message<'_>) {
-        let bytes = match message {
-            Message::Text(text) => text.as_bytes(),
-            Message::Binary(bytes) => bytes,
-        };
-        if !self.call(cx, bytes) {
+        if !self.call(cx, message) {
             self.hooks.message(cx, message);
         }
     }
