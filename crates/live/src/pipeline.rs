@@ -71,9 +71,9 @@ impl<S, U> core::fmt::Debug for Live<S, U> {
 
 /// A call that has left its frame.
 struct Request<S, U> {
+    ctx: Ctx<S, U>,
     entry: Arc<Entry<S, U>>,
     args: Args,
-    cursor: Option<RawJson>,
     /// Present when the client wants to subscribe.
     resume: Option<Box<Resume>>,
 }
@@ -102,18 +102,10 @@ impl<S: Send + Sync + 'static, U: User> Live<S, U> {
     }
 
     fn end(&self, ended: Vec<Owner>) -> BoxFuture<()> {
-        let platform = Arc::clone(&self.engine.platform);
-        Box::pin(async move {
-            for owner in ended {
-                if let Some(ending) = owner.ending {
-                    // All of one topic see the same number: nobody joins in between who counts.
-                    let remaining = platform.subscribers(&owner.topic);
-                    // One that panics must not keep the others from running.
-                    let ended = AssertUnwindSafe(ending.ended(owner.topic, remaining));
-                    let _ = ended.catch_unwind().await;
-                }
-            }
-        })
+        if ended.is_empty() {
+            return Box::pin(ready(()));
+        }
+        Box::pin(end(Arc::clone(&self.engine.platform), ended))
     }
 
     /// The application.
@@ -141,8 +133,8 @@ impl<S: Send + Sync + 'static, U: User> Live<S, U> {
             }
             Some(CallFrame::Call(call)) => {
                 let id = call.id.map(|id| CompactString::from(id.raw()));
-                let request = self.request(&call);
-                Box::pin(self.clone().answer(caller.clone(), id, request))
+                let request = self.request(caller, &call);
+                Box::pin(answer(id, request))
             }
             Some(CallFrame::Batch(batch)) => self.batch(caller, &batch),
         };
@@ -182,7 +174,7 @@ impl<S: Send + Sync + 'static, U: User> Live<S, U> {
     }
 
     /// Steps 1 to 3: path, arguments, and what the path stands for.
-    fn request(&self, call: &CallRequest<'_>) -> Found<S, U> {
+    fn request(&self, caller: &Caller<U>, call: &CallRequest<'_>) -> Found<S, U> {
         let path = call.path.to_cow();
         let entry = self.engine.app.entries.get(&*path);
         if entry.is_none() && !is_call_path(&path) {
@@ -199,10 +191,12 @@ impl<S: Send + Sync + 'static, U: User> Live<S, U> {
         let Some(entry) = entry else {
             return Err(LiveError::new(code::NOT_FOUND, "Not found"));
         };
+        let (engine, path) = (Arc::clone(&self.engine), Arc::clone(&entry.path));
+        let cursor = call.cursor.map(|cursor| cursor.to_owned());
         Ok(Request {
+            ctx: Ctx::new(engine, caller.clone(), path, cursor),
             entry: Arc::clone(entry),
             args,
-            cursor: call.cursor.map(|cursor| cursor.to_owned()),
             resume: call.stream.then(|| {
                 Box::new(Resume {
                     seq: call.seq.and_then(|seq| seq.as_f64()),
@@ -211,21 +205,6 @@ impl<S: Send + Sync + 'static, U: User> Live<S, U> {
                 })
             }),
         })
-    }
-
-    async fn answer(
-        self,
-        caller: Caller<U>,
-        id: Option<CompactString>,
-        request: Found<S, U>,
-    ) -> Option<Reply> {
-        let result = match request {
-            Ok(request) => self.execute(caller, request).await,
-            Err(error) => Err(error),
-        };
-        let id = RawJsonRef::trust(id.as_deref()?);
-        let reply = Reply::to_call(&id.as_json_str()?.to_cow(), payload(id, &result));
-        Some(reply.releasing(topic_of(&result)))
     }
 
     fn batch(&self, caller: &Caller<U>, batch: &CallBatch<'_>) -> BoxFuture<Option<Reply>> {
@@ -246,26 +225,18 @@ impl<S: Send + Sync + 'static, U: User> Live<S, U> {
                     own_id(call.id.map(|id| id.as_json())),
                     refuse(&format!("A batch has at most {max} entries")),
                 ),
-                BatchEntry::Call(call) => {
-                    (own_id(call.id.map(|id| id.as_json())), self.request(call))
-                }
+                BatchEntry::Call(call) => (
+                    own_id(call.id.map(|id| id.as_json())),
+                    self.request(caller, call),
+                ),
                 BatchEntry::Malformed { id } => {
                     (own_id(*id), refuse("Each batch entry requires rpc and id"))
                 }
             })
             .collect();
-        let (live, caller, sequential) = (self.clone(), caller.clone(), batch.sequential);
+        let sequential = batch.sequential;
         Box::pin(async move {
-            let run = |(id, request): (RawJson, Found<S, U>)| {
-                let (live, caller) = (live.clone(), caller.clone());
-                async move {
-                    let result = match request {
-                        Ok(request) => live.execute(caller, request).await,
-                        Err(error) => Err(error),
-                    };
-                    (id, result)
-                }
-            };
+            let run = |(id, request)| async move { (id, execute(request).await) };
             let results = if sequential {
                 let mut results = Vec::with_capacity(started.len());
                 for entry in started {
@@ -282,70 +253,90 @@ impl<S: Send + Sync + 'static, U: User> Live<S, U> {
             Some(reply.releasing(results.iter().filter_map(|(_, result)| topic_of(result))))
         })
     }
+}
 
-    /// Everything behind the lookup.
-    async fn execute(
-        &self,
-        caller: Caller<U>,
-        request: Request<S, U>,
-    ) -> Result<Outcome, LiveError> {
-        let Request {
-            entry,
-            args,
-            cursor,
-            resume,
-        } = request;
-        let path = Arc::clone(&entry.path);
-        let ctx = Ctx::new(Arc::clone(&self.engine), caller, path, cursor);
-        let started = ctx.clone();
-        let running = AssertUnwindSafe(async { self.run(entry, started, args, resume).await });
-        let result = running.catch_unwind().await.unwrap_or_else(|panic| {
-            Err(LiveError::internal(format!(
-                "panicked: {}",
-                panic_text(&*panic)
-            )))
-        });
-        if let Err(error) = &result {
-            if !error.is_typed() {
-                ctx.report(error);
-            }
-            if let Some(grant) = ctx.take_grant() {
-                // Boxed, as everything that few calls need: the futures of all others stay small.
-                Box::pin(self.take_back(&ctx, grant)).await;
-            }
+async fn answer<S, U>(id: Option<CompactString>, request: Found<S, U>) -> Option<Reply>
+where
+    S: Send + Sync + 'static,
+    U: User,
+{
+    let result = execute(request).await;
+    let id = RawJsonRef::trust(id.as_deref()?);
+    let reply = Reply::to_call(&id.as_json_str()?.to_cow(), payload(id, &result));
+    Some(reply.releasing(topic_of(&result)))
+}
+
+/// Everything behind the lookup.
+async fn execute<S, U>(request: Found<S, U>) -> Result<Outcome, LiveError>
+where
+    S: Send + Sync + 'static,
+    U: User,
+{
+    let request = request?;
+    let ctx = request.ctx.clone();
+    let running = AssertUnwindSafe(async { run(request).await });
+    let result = running.catch_unwind().await.unwrap_or_else(|panic| {
+        let text = panic_text(&*panic);
+        Err(LiveError::internal(format!("panicked: {text}")))
+    });
+    if let Err(error) = &result {
+        if !error.is_typed() {
+            ctx.report(error);
         }
-        result
-    }
-
-    /// Undoes the subscription of a call that has failed, and this one alone.
-    async fn take_back(&self, ctx: &Ctx<S, U>, grant: Grant) {
-        let Some(conn) = ctx.conn() else {
-            return;
-        };
-        // It is gone when the client has given the topic up meanwhile, or the connection.
-        if let Some((owner, last)) = self.engine.owners.take(conn, grant.id) {
-            if last {
-                self.engine.platform.unsubscribe(conn, &grant.topic).await;
-            }
-            self.end(vec![owner]).await;
+        if let Some(grant) = ctx.take_grant() {
+            // Boxed, as everything that few calls need: the futures of all others stay small.
+            Box::pin(take_back(&ctx, grant)).await;
         }
     }
+    result
+}
 
-    /// Layers, then guard and function.
-    fn run(
-        &self,
-        entry: Arc<Entry<S, U>>,
-        ctx: Ctx<S, U>,
-        args: Args,
-        resume: Option<Box<Resume>>,
-    ) -> Running {
-        let layers = &self.engine.app.layers;
-        if layers.is_empty() {
-            return entry.run(ctx, args, resume);
+/// Undoes the subscription of a call that has failed, and this one alone.
+async fn take_back<S, U: User>(ctx: &Ctx<S, U>, grant: Grant) {
+    let Some(conn) = ctx.conn() else {
+        return;
+    };
+    let engine = ctx.engine();
+    // It is gone when the client has given the topic up meanwhile, or the connection.
+    if let Some((owner, last)) = engine.owners.take(conn, grant.id) {
+        if last {
+            engine.platform.unsubscribe(conn, &grant.topic).await;
         }
-        let core = Box::new(move |ctx: Ctx<S, U>| entry.run(ctx, args, resume).into_future());
-        Running::Boxed(Next::new(Arc::clone(layers), core).run(ctx))
+        end(Arc::clone(&engine.platform), vec![owner]).await;
     }
+}
+
+/// Runs what subscriptions have to run when they end.
+async fn end(platform: Arc<dyn Platform>, ended: Vec<Owner>) {
+    for owner in ended {
+        if let Some(ending) = owner.ending {
+            // All of one topic see the same number: nobody joins in between who counts.
+            let remaining = platform.subscribers(&owner.topic);
+            // One that panics must not keep the others from running.
+            let ended = AssertUnwindSafe(ending.ended(owner.topic, remaining));
+            let _ = ended.catch_unwind().await;
+        }
+    }
+}
+
+/// Layers, then guard and function.
+fn run<S, U>(request: Request<S, U>) -> Running
+where
+    S: Send + Sync + 'static,
+    U: User,
+{
+    let Request {
+        ctx,
+        entry,
+        args,
+        resume,
+    } = request;
+    let layers = &ctx.engine().app.layers;
+    if layers.is_empty() {
+        return entry.run(ctx, args, resume);
+    }
+    let core = Box::new(move |ctx: Ctx<S, U>| entry.run(ctx, args, resume).into_future());
+    Running::Boxed(Next::new(Arc::clone(layers), core).run(ctx))
 }
 
 /// The topic whose events are held back until the reply has been sent.

@@ -19,7 +19,7 @@ use crate::context::Context;
 use crate::handover::Accepted;
 use crate::hooks::CloseInfo;
 use crate::peer::Peer;
-use crate::worker::inbox::{AllInboxes, Task};
+use crate::worker::inbox::{AllInboxes, Inbox, Task};
 use crate::worker::pool::Shared;
 use crate::worker::socket::Io;
 
@@ -356,8 +356,12 @@ impl Core {
     /// Takes the output that waits in the inbox. What would call hooks is kept for later: one
     /// is running now.
     fn take_deliveries(&mut self) {
+        let worker = self.hub.worker();
+        if self.shared.inboxes.get(worker).is_none_or(Inbox::is_empty) {
+            return;
+        }
         let shared = Arc::clone(&self.shared);
-        let Some(inbox) = shared.inboxes.get(self.hub.worker()) else {
+        let Some(inbox) = shared.inboxes.get(worker) else {
             return;
         };
         while let Some(task) = inbox.pop() {
