@@ -224,7 +224,8 @@ impl<'a> RawJsonRef<'a> {
     pub fn parse_str_with_depth(text: &'a str, depth_max: u32) -> Result<Self, JsonError> {
         let bytes = text.as_bytes();
         let start = skip_blanks(bytes, 0);
-        let end = value_end(bytes, start, depth_max.min(DEPTH_LIMIT))?;
+        let depth_max = depth_max.min(DEPTH_LIMIT);
+        let end = value_end(bytes, start, depth_max).map_err(|fault| fault.error(depth_max))?;
         let rest = skip_blanks(bytes, end);
         if rest != bytes.len() {
             return Err(JsonError::Syntax { at: rest });
@@ -286,13 +287,11 @@ impl<'a> RawJsonRef<'a> {
             loop {
                 let key_at = skip_blanks(bytes, at);
                 expect(bytes, key_at, b'"')?;
-                let (key_end, escaped) = string_end(bytes, key_at)?;
+                let (key_end, escaped) =
+                    string_end(bytes, key_at).map_err(|fault| fault.error(depth_max))?;
                 let colon = expect(bytes, key_end, b':')?;
                 let start = skip_blanks(bytes, colon);
-                let end = value_end(bytes, start, inner).map_err(|error| match error {
-                    JsonError::TooDeep { .. } => JsonError::TooDeep { depth_max },
-                    other => other,
-                })?;
+                let end = value_end(bytes, start, inner).map_err(|fault| fault.error(depth_max))?;
                 visit(
                     JsonStr::trusted(&text[key_at..key_end], escaped),
                     RawJsonRef(&text[start..end]),

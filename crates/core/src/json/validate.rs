@@ -7,8 +7,39 @@ use super::JsonError;
 /// Deepest nesting the scanner can follow at all.
 pub(super) const DEPTH_LIMIT: u32 = 128;
 
+/// Where and why a scan failed, in one word so that results stay in registers: a position, or
+/// [`TOO_DEEP`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Fault(usize);
+
+const TOO_DEEP: usize = usize::MAX;
+
+impl Fault {
+    const fn at(at: usize) -> Self {
+        Self(at)
+    }
+
+    /// The error for callers.
+    #[cold]
+    pub(super) const fn error(self, depth_max: u32) -> JsonError {
+        match self.0 {
+            TOO_DEEP => JsonError::TooDeep { depth_max },
+            at => JsonError::Syntax { at },
+        }
+    }
+}
+
 /// Finds the end of the value that begins at `start` (no whitespace before it).
-pub(super) fn value_end(bytes: &[u8], start: usize, depth_max: u32) -> Result<usize, JsonError> {
+#[inline]
+pub(super) fn value_end(bytes: &[u8], start: usize, depth_max: u32) -> Result<usize, Fault> {
+    match bytes.get(start) {
+        // Most members are texts.
+        Some(b'"') => Ok(string_end(bytes, start)?.0),
+        _ => any_value_end(bytes, start, depth_max),
+    }
+}
+
+fn any_value_end(bytes: &[u8], start: usize, depth_max: u32) -> Result<usize, Fault> {
     let mut scanner = Scanner {
         bytes,
         at: start,
@@ -31,7 +62,7 @@ pub(super) fn skip_blanks(bytes: &[u8], mut at: usize) -> usize {
 
 /// Finds the end of the string whose opening quote is at `start`, and whether it holds escapes.
 #[inline]
-pub(super) fn string_end(bytes: &[u8], start: usize) -> Result<(usize, bool), JsonError> {
+pub(super) fn string_end(bytes: &[u8], start: usize) -> Result<(usize, bool), Fault> {
     let mut at = start + 1;
     let mut escaped = false;
     loop {
@@ -42,7 +73,7 @@ pub(super) fn string_end(bytes: &[u8], start: usize) -> Result<(usize, bool), Js
                 escaped = true;
                 at = escape_end(bytes, at)?;
             }
-            _ => return Err(JsonError::Syntax { at }),
+            _ => return Err(Fault::at(at)),
         }
     }
 }
@@ -57,7 +88,7 @@ struct Scanner<'a> {
 }
 
 impl Scanner<'_> {
-    fn value(&mut self) -> Result<(), JsonError> {
+    fn value(&mut self) -> Result<(), Fault> {
         loop {
             match self.peek() {
                 Some(b'"') => self.at = string_end(self.bytes, self.at)?.0,
@@ -89,7 +120,7 @@ impl Scanner<'_> {
     }
 
     /// After a value: closes what ends here; true if another value follows.
-    fn more(&mut self) -> Result<bool, JsonError> {
+    fn more(&mut self) -> Result<bool, Fault> {
         while self.depth > 0 {
             let in_object = self.objects & 1 == 1;
             match self.peek_after_blanks() {
@@ -110,7 +141,7 @@ impl Scanner<'_> {
     }
 
     /// A key, its colon and the blanks after it.
-    fn key(&mut self) -> Result<(), JsonError> {
+    fn key(&mut self) -> Result<(), Fault> {
         if self.peek() != Some(b'"') {
             return Err(self.syntax());
         }
@@ -122,11 +153,9 @@ impl Scanner<'_> {
         Ok(())
     }
 
-    fn open(&mut self, object: bool) -> Result<(), JsonError> {
+    fn open(&mut self, object: bool) -> Result<(), Fault> {
         if self.depth >= self.depth_max {
-            return Err(JsonError::TooDeep {
-                depth_max: self.depth_max,
-            });
+            return Err(Fault(TOO_DEEP));
         }
         self.depth += 1;
         self.objects = self.objects << 1 | u128::from(object);
@@ -140,7 +169,7 @@ impl Scanner<'_> {
         self.at += 1;
     }
 
-    fn word(&mut self, word: &[u8]) -> Result<(), JsonError> {
+    fn word(&mut self, word: &[u8]) -> Result<(), Fault> {
         if self.bytes[self.at..].starts_with(word) {
             self.at += word.len();
             return Ok(());
@@ -165,8 +194,8 @@ impl Scanner<'_> {
         }
     }
 
-    fn syntax(&self) -> JsonError {
-        JsonError::Syntax { at: self.at }
+    fn syntax(&self) -> Fault {
+        Fault::at(self.at)
     }
 }
 
@@ -232,18 +261,18 @@ const fn special_bytes(word: u64) -> u64 {
 }
 
 /// End of the escape whose backslash is at `at`. Surrogates need not come in pairs.
-fn escape_end(bytes: &[u8], at: usize) -> Result<usize, JsonError> {
+fn escape_end(bytes: &[u8], at: usize) -> Result<usize, Fault> {
     match bytes.get(at + 1) {
         Some(b'"' | b'\\' | b'/' | b'b' | b'f' | b'n' | b'r' | b't') => Ok(at + 2),
         Some(b'u') => match bytes.get(at + 2..at + 6) {
             Some(digits) if digits.iter().all(u8::is_ascii_hexdigit) => Ok(at + 6),
-            _ => Err(JsonError::Syntax { at }),
+            _ => Err(Fault::at(at)),
         },
-        _ => Err(JsonError::Syntax { at }),
+        _ => Err(Fault::at(at)),
     }
 }
 
-fn number_end(bytes: &[u8], start: usize) -> Result<usize, JsonError> {
+fn number_end(bytes: &[u8], start: usize) -> Result<usize, Fault> {
     let mut at = start;
     if bytes.get(at) == Some(&b'-') {
         at += 1;
@@ -251,7 +280,7 @@ fn number_end(bytes: &[u8], start: usize) -> Result<usize, JsonError> {
     at = match bytes.get(at) {
         Some(b'0') => at + 1,
         Some(b'1'..=b'9') => digits_end(bytes, at)?,
-        _ => return Err(JsonError::Syntax { at }),
+        _ => return Err(Fault::at(at)),
     };
     if bytes.get(at) == Some(&b'.') {
         at = digits_end(bytes, at + 1)?;
@@ -267,13 +296,13 @@ fn number_end(bytes: &[u8], start: usize) -> Result<usize, JsonError> {
 }
 
 /// End of a run of at least one digit.
-fn digits_end(bytes: &[u8], start: usize) -> Result<usize, JsonError> {
+fn digits_end(bytes: &[u8], start: usize) -> Result<usize, Fault> {
     let mut at = start;
     while let Some(b'0'..=b'9') = bytes.get(at) {
         at += 1;
     }
     if at == start {
-        Err(JsonError::Syntax { at })
+        Err(Fault::at(at))
     } else {
         Ok(at)
     }
