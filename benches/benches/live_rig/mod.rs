@@ -120,6 +120,12 @@ impl Rig {
 }
 
 /// Calls as the load generator and the JavaScript client write them.
-pub(crate) const ECHO: &str = r#"{"rpc":"bench/echo","id":"e123","args":[{"t":123456789012345,"id":77,"pad":"xxxxxxxxxxxxxxxxxxxxxxx"}]}"#;
-pub(crate) const PUB: &str = r#"{"rpc":"bench/pub","id":"p123","args":[{"t":123456789012345,"id":77,"pad":"xxxxxxxxxxxxxxxxxxxxxxx"}]}"#;
+pub(crate) const ECHO: &str = concat!(
+    r#"{"rpc":"bench/echo","id":"e123","args":[{"t":123456789012345,"id":77,"#,
+    r#""pad":"xxxxxxxxxxxxxxxxxxxxxxx"}]}"#
+);
+pub(crate) const PUB: &str = concat!(
+    r#"{"rpc":"bench/pub","id":"p123","args":[{"t":123456789012345,"id":77,"#,
+    r#""pad":"xxxxxxxxxxxxxxxxxxxxxxx"}]}"#
+);
 pub(crate) const ADD: &str = r#"{"rpc":"bench/add","id":"a123","args":[1.5,2]}"#;

@@ -90,7 +90,8 @@ impl<'a> ArgCursor<'a> {
 /// A parameter of a handler.
 ///
 /// Implemented for everything that serde can read (an absent argument is read like `null`, so
-/// `Option` parameters may be left out; [`RawJson`] shares the bytes of the list), for [`Rest`] and for [`Valid`].
+/// `Option` parameters may be left out; [`RawJson`] shares the bytes of the list), for [`Rest`] and
+/// for [`Valid`].
 pub trait Arg: Sized {
     /// Takes what it needs off the arguments.
     ///
