@@ -41,7 +41,6 @@ macro_rules! counters {
 
         impl LiveStats {
             /// Every counter with its name and what it counts.
-            #[must_use]
             pub fn list(&self) -> impl Iterator<Item = (&'static str, &'static str, u64)> {
                 let all = [$((
                     concat!("live_", stringify!($name)),
@@ -101,7 +100,6 @@ pub struct LiveGauges {
 
 impl LiveGauges {
     /// Every gauge with its name and what it measures.
-    #[must_use]
     pub fn list(&self) -> impl Iterator<Item = (&'static str, &'static str, usize)> {
         let all = [
             ("live_locks_held", "Keys that are locked", self.locks_held),
