@@ -41,7 +41,7 @@ const KEY_UNITS_MAX: usize = 256;
 /// | key | 256 UTF-16 units | `INVALID_REQUEST`, as for a key that is no text |
 /// | [`results_max`](Self::results_max) for each path | 10,000 | the oldest result goes |
 /// | [`bytes_max`](Self::bytes_max) for each path | 64 MiB | the oldest results go |
-/// | one result | 256 KiB | given to its caller, not remembered for longer than a minute or less: until then others with its key wait |
+/// | one result | 256 KiB | given to its caller alone; others with its key wait a minute and run then |
 /// | calls that wait for one key | 1,000 | `OVERLOADED` |
 ///
 /// ```
