@@ -90,7 +90,8 @@ fn ready_predicates_ask_the_user() {
         unknown: true,
         ..ADA
     };
-    let cases: [(fn() -> Ours, &str); 6] = [
+    type Case = (fn() -> Ours, &'static str);
+    let cases: [Case; 6] = [
         (access::owner, "[]"),
         (access::team, "[]"),
         (access::user, r#"["ada"]"#),

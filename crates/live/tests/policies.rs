@@ -550,7 +550,10 @@ fn a_breaker_opens_and_heals_and_clients_mistakes_do_not_count() {
     };
     let changes: std::sync::Arc<Mutex<Vec<BreakerState>>> = std::sync::Arc::default();
     let seen = std::sync::Arc::clone(&changes);
-    let breaker = Breaker::observed(config, move |state| seen.lock().push(state));
+    let breaker = Breaker::observed(config, move |state| {
+        seen.lock().push(state);
+        panic!("the listener");
+    });
     let fallback = async |_: Cx, key: String| Ok(format!("instead of {key}"));
     let mut host = host([
         ("c", Call::new(work).breaker(&breaker)),

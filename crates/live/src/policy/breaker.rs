@@ -1,6 +1,7 @@
 //! Stops calling what fails again and again.
 
 use core::fmt;
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 
 use millstream_flow::{BreakerConfig, BreakerState, BreakerStats, Permit};
@@ -58,7 +59,8 @@ impl Breaker {
         Self::with_listener(config, None)
     }
 
-    /// A healthy one that tells of every change of its state, in the call that caused it.
+    /// A healthy one that tells of every change of its state, in the call that caused it. A
+    /// listener that panics costs nobody anything.
     #[must_use]
     pub fn observed(
         config: BreakerConfig,
@@ -126,7 +128,9 @@ impl Breaker {
         if before != after
             && let Some(listener) = &self.0.listener
         {
-            listener(after);
+            // Also called while a panic unwinds: a second one would end the process.
+            let told = AssertUnwindSafe(|| listener(after));
+            let _ = std::panic::catch_unwind(told);
         }
         changed
     }

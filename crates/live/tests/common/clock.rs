@@ -5,8 +5,8 @@ use std::any::Any;
 use std::collections::HashSet;
 use std::future::{Future, ready};
 use std::pin::Pin;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Weak};
 use std::task::{Context, Poll, Wake, Waker};
 use std::time::Duration;
 
@@ -24,14 +24,15 @@ pub(crate) struct Clock {
     spawned: Mutex<Vec<BoxFuture<()>>>,
     held: Mutex<HashSet<(ConnId, String)>>,
     pub(crate) load: Mutex<Arc<Snapshot>>,
-    myself: Mutex<std::sync::Weak<Clock>>,
+    myself: Weak<Self>,
 }
 
 impl Clock {
     pub(crate) fn new() -> Arc<Self> {
-        let clock = Arc::new(Self::default());
-        *clock.myself.lock() = Arc::downgrade(&clock);
-        clock
+        Arc::new_cyclic(|myself| Self {
+            myself: Weak::clone(myself),
+            ..Self::default()
+        })
     }
 
     fn advance(&self, duration: Duration) {
@@ -107,7 +108,7 @@ impl Platform for Clock {
 
     fn sleep(&self, duration: Duration) -> BoxFuture<()> {
         Box::pin(Sleep {
-            clock: self.myself.lock().upgrade().expect("in an Arc"),
+            clock: self.myself.upgrade().expect("in an Arc"),
             until: self.now() + duration,
         })
     }
