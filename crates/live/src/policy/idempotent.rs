@@ -39,9 +39,9 @@ const KEY_UNITS_MAX: usize = 256;
 /// | limit | default | at the limit |
 /// |---|---|---|
 /// | key | 256 UTF-16 units | `INVALID_REQUEST`, as for a key that is no text |
-/// | [`results_max`](Self::results_max) for each path | 10,000 | the oldest result goes |
-/// | [`bytes_max`](Self::bytes_max) for each path | 64 MiB | the oldest results go |
-/// | one result | 256 KiB | given to its caller alone; others with its key wait a minute and run then |
+/// | [`results_max`](Self::results_max) per path | 10,000 | the oldest result goes |
+/// | [`bytes_max`](Self::bytes_max) per path | 64 MiB | the oldest results go |
+/// | one result | 256 KiB | for its caller alone; others wait a minute, then run |
 /// | calls that wait for one key | 1,000 | `OVERLOADED` |
 ///
 /// ```
