@@ -1,6 +1,7 @@
 #![doc = include_str!("../README.md")]
 
 mod arena;
+mod breaker;
 mod clock;
 mod coalesce;
 mod debounce;
@@ -18,6 +19,7 @@ mod throttle;
 mod ticket;
 mod weigh;
 
+pub use breaker::{Breaker, BreakerConfig, BreakerState, BreakerStats, Permit};
 pub use coalesce::{
     Coalesce, CoalesceError, CoalesceLimits, CoalesceStats, Displaced, Reply, coalesce_batch,
 };

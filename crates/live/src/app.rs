@@ -2,18 +2,21 @@
 
 use core::fmt;
 use core::future::Future;
+use core::time::Duration;
 use std::sync::Arc;
 
 use hashbrown::{HashMap, HashSet};
 use millstream_core::is_system_topic;
 use millstream_wire::is_call_path;
 
+use crate::admission::Admission;
 use crate::args::Args;
 use crate::ctx::Ctx;
 use crate::error::LiveError;
 use crate::handler::BoxFuture;
 use crate::layer::{Layer, Next, Outcome};
 use crate::module::{Check, Kind, Module};
+use crate::policy::{Limited, Plan, RateLimits};
 use crate::rules::Rules;
 use crate::user::User;
 
@@ -42,6 +45,9 @@ pub struct App<S, U> {
     pub(crate) before_execute: Option<BeforeExecute<S, U>>,
     pub(crate) on_error: Option<OnError<S, U>>,
     pub(crate) limits: Limits,
+    pub(crate) admission: Option<Admission>,
+    /// The tables that limits and idempotent calls need.
+    pub(crate) plan: Plan,
 }
 
 /// Limits of the call pipeline.
@@ -56,6 +62,11 @@ pub struct Limits {
     /// Subscriptions one connection may hold through streams, repeated ones included. Others are
     /// refused with `RATE_LIMITED`. Default 10,000.
     pub subscriptions_max: usize,
+    /// How long a call may take that has no deadline of its own; see
+    /// [`Call::deadline`](crate::Call::deadline). Default: as long as it likes.
+    pub call_deadline: Option<Duration>,
+    /// Windows that [`Ctx::skip`] keeps open. More are not opened. Default 100,000.
+    pub skip_windows_max: usize,
     /// Entries of a batch that holds nothing but stream subscriptions. Default 1,000.
     pub batch_streams_max: usize,
 }
@@ -65,6 +76,8 @@ impl Default for Limits {
         Self {
             batch_calls_max: 50,
             batch_streams_max: 1_000,
+            call_deadline: None,
+            skip_windows_max: 100_000,
             messages_in_flight_max: 1_000,
             subscriptions_max: 10_000,
         }
@@ -75,6 +88,8 @@ pub(crate) struct Entry<S, U> {
     pub(crate) path: Arc<str>,
     pub(crate) guard: Arc<[Check<S, U>]>,
     pub(crate) kind: Arc<Kind<S, U>>,
+    /// The table of the central limits in which it is counted.
+    pub(crate) central: Option<usize>,
 }
 
 type BeforeExecute<S, U> =
@@ -104,6 +119,8 @@ impl<S: Send + Sync + 'static, U: User> App<S, U> {
             before_execute: None,
             on_error: None,
             limits: Limits::default(),
+            rate_limits: RateLimits::default(),
+            admission: None,
         }
     }
 }
@@ -144,6 +161,8 @@ pub struct Builder<S, U> {
     before_execute: Option<BeforeExecute<S, U>>,
     on_error: Option<OnError<S, U>>,
     limits: Limits,
+    rate_limits: RateLimits,
+    admission: Option<Admission>,
 }
 
 impl<S, U> fmt::Debug for Builder<S, U> {
@@ -217,18 +236,34 @@ impl<S: Send + Sync + 'static, U: User> Builder<S, U> {
         self
     }
 
+    /// Limits for all functions that have none of their own. Replaces earlier ones.
+    #[must_use]
+    pub fn rate_limits(mut self, limits: RateLimits) -> Self {
+        self.rate_limits = limits;
+        self
+    }
+
+    /// Declares which classes of work are refused under pressure. Replaces earlier ones.
+    #[must_use]
+    pub fn admission(mut self, admission: Admission) -> Self {
+        self.admission = Some(admission);
+        self
+    }
+
     /// Checks everything.
     ///
     /// # Errors
     /// All that is wrong, not only the first.
-    pub fn build(self) -> Result<App<S, U>, RegistrationErrors> {
+    pub fn build(mut self) -> Result<App<S, U>, RegistrationErrors> {
         let mut entries = HashMap::new();
         let mut rules = Rules::new();
         let mut problems = Vec::new();
+        let mut plan = Plan::default();
+        let mut admission = self.admission.take();
         let mut topics = HashSet::new();
-        for module in self.modules {
+        for module in core::mem::take(&mut self.modules) {
             let guard: Arc<[Check<S, U>]> = module.guard.into();
-            for (name, kind) in module.entries {
+            for (name, mut kind) in module.entries {
                 let path: Arc<str> = format!("{}/{name}", module.path).into();
                 let problem = if !is_call_path(&path) {
                     Some(Problem::Path)
@@ -236,21 +271,25 @@ impl<S: Send + Sync + 'static, U: User> Builder<S, U> {
                     Some(Problem::Twice)
                 } else {
                     check(&kind, &mut topics)
+                        .or_else(|| kind.complete(&mut plan, admission.as_ref()))
                 };
                 if let Some(problem) = problem {
                     problems.push(RegistrationError { path, problem });
                     continue;
                 }
+                let central = self.rate_limits.resolve(&path, kind.limited(), &mut plan);
                 let kind = Arc::new(kind);
                 rules.add(&kind);
                 let entry = Entry {
                     path: Arc::clone(&path),
                     guard: Arc::clone(&guard),
                     kind,
+                    central,
                 };
                 entries.insert(path, Arc::new(entry));
             }
         }
+        problems.extend(self.general_problems(&entries, admission.as_mut()));
         if !problems.is_empty() {
             return Err(RegistrationErrors(problems));
         }
@@ -262,7 +301,60 @@ impl<S: Send + Sync + 'static, U: User> Builder<S, U> {
             before_execute: self.before_execute,
             on_error: self.on_error,
             limits: self.limits,
+            admission,
+            plan,
         })
+    }
+
+    /// What is wrong apart from single entries.
+    fn general_problems(
+        &self,
+        entries: &HashMap<Arc<str>, Arc<Entry<S, U>>>,
+        admission: Option<&mut Admission>,
+    ) -> Vec<RegistrationError> {
+        let error = |path: &str, problem| RegistrationError {
+            path: path.into(),
+            problem,
+        };
+        let limits = self.rate_limits.problems(|path| entries.contains_key(path));
+        let mut problems: Vec<_> = limits.map(|(path, problem)| error(path, problem)).collect();
+        problems.sort_by(|a, b| a.path.cmp(&b.path));
+        if let Some(admission) = admission {
+            let wrong = admission.problems().into_iter();
+            problems.extend(wrong.map(|problem| error("admission", problem)));
+        }
+        if self
+            .limits
+            .call_deadline
+            .is_some_and(|limit| limit.is_zero())
+        {
+            problems.push(error("limits.call_deadline", Problem::Deadline));
+        }
+        problems
+    }
+}
+
+impl<S: Send + Sync + 'static, U: User> Kind<S, U> {
+    /// Does what can only be done once everything is known.
+    fn complete(&mut self, plan: &mut Plan, admission: Option<&Admission>) -> Option<Problem> {
+        match self {
+            Self::Call(call) => call.policies.register(plan),
+            Self::Stream(stream) => {
+                let class = stream.class.as_ref();
+                let unknown = class.filter(|class| !admission.is_some_and(|all| all.has(class)));
+                unknown
+                    .map(|class| Problem::UnknownClass(class.clone()))
+                    .or_else(|| stream.guard_loader())
+            }
+        }
+    }
+
+    /// How the central limits see it.
+    fn limited(&self) -> Limited {
+        match self {
+            Self::Call(call) => call.policies.limited(),
+            Self::Stream(_) => Limited::Stream,
+        }
     }
 }
 
@@ -311,6 +403,36 @@ pub enum Problem {
         "a path has at least two segments, joined by '/', of ASCII letters, digits, '_' and '-'"
     )]
     Path,
+    /// The options of the admission make no sense.
+    #[error("{0}")]
+    Admission(String),
+    /// A breaker opens after no failures at all.
+    #[error("a breaker opens after one failure or more")]
+    Breaker,
+    /// A channel has no loader for a breaker to guard.
+    #[error("there is no loader for the breaker: add .load(..)")]
+    BreakerOfChannel,
+    /// A class of service was declared twice.
+    #[error("the class of service {0:?} is declared twice")]
+    ClassTwice(String),
+    /// A deadline of no time at all.
+    #[error("a deadline is above zero; leave it out for none")]
+    Deadline,
+    /// An idempotent call keeps no results, or shares keys between users that it does not make.
+    #[error("keep one result or more; .global() needs a .key(..)")]
+    Idempotent,
+    /// A lock's key is empty or has more than 256 UTF-16 units.
+    #[error("the key of a lock has 1 to 256 characters")]
+    LockKey,
+    /// A rate limit without points, time or callers.
+    #[error("a rate has one point or more, a window above zero, and counts one caller or more")]
+    Rate,
+    /// A class of service that nobody has declared.
+    #[error("the class of service {0:?} is not declared: add it to .admission(..)")]
+    UnknownClass(String),
+    /// A central rule for a path that does not exist.
+    #[error("there is a rate limit for this path, but no such path")]
+    UnknownPath,
     /// `max` is zero, which clients read as no limit.
     #[error("max is at least 1; leave it out for no limit")]
     Max,

@@ -12,6 +12,7 @@ use millstream_hub::{PublishOptions, Published};
 use parking_lot::Mutex;
 use serde::Serialize;
 
+use crate::closing::Closed;
 use crate::engine::Engine;
 use crate::error::{LiveError, code};
 use crate::platform::{Caller, Client, Platform};
@@ -29,6 +30,7 @@ struct Inner<S, U> {
     caller: Caller<U>,
     path: Arc<str>,
     cursor: Option<RawJson>,
+    idempotency_key: Option<RawJson>,
     values: Mutex<HashMap<TypeId, Box<dyn Any + Send + Sync>>>,
     /// The subscription this call has made, until its outcome is known.
     grant: Mutex<Option<Grant>>,
@@ -64,12 +66,14 @@ impl<S, U: User> Ctx<S, U> {
         caller: Caller<U>,
         path: Arc<str>,
         cursor: Option<RawJson>,
+        idempotency_key: Option<RawJson>,
     ) -> Self {
         Self(Arc::new(Inner {
             engine,
             caller,
             path,
             cursor,
+            idempotency_key,
             values: Mutex::default(),
             grant: Mutex::default(),
         }))
@@ -78,6 +82,11 @@ impl<S, U: User> Ctx<S, U> {
     /// What all contexts of the application share.
     pub(crate) fn engine(&self) -> &Arc<Engine<S, U>> {
         &self.0.engine
+    }
+
+    /// Tells this call from all others that are running.
+    pub(crate) fn number(&self) -> u64 {
+        Arc::as_ptr(&self.0).addr() as u64
     }
 
     /// Notes that the call has subscribed its connection; gives the subscription's id.
@@ -173,6 +182,37 @@ impl<S, U: User> Ctx<S, U> {
     #[must_use]
     pub fn cursor(&self) -> Option<RawJsonRef<'_>> {
         self.0.cursor.as_ref().map(RawJson::get)
+    }
+
+    /// What the client sent to name the call for idempotent functions; any JSON.
+    #[must_use]
+    pub fn idempotency_key(&self) -> Option<RawJsonRef<'_>> {
+        self.0.idempotency_key.as_ref().map(RawJson::get)
+    }
+
+    /// Whether the connection that the call came from is over. The function goes on all the same:
+    /// one that takes long may look whether anybody will read its result. False for work that no
+    /// client asked for.
+    #[must_use]
+    pub fn is_closed(&self) -> bool {
+        self.conn().is_some() && self.0.caller.client.is_closed()
+    }
+
+    /// Resolves when the connection that the call came from is over; never for work that no client
+    /// asked for. Costs nothing until it is polled.
+    ///
+    /// ```
+    /// use millstream_live::{Ctx, LiveError};
+    ///
+    /// async fn watch(ctx: Ctx<(), ()>) -> Result<(), LiveError> {
+    ///     ctx.closed().await;
+    ///     // Nobody hears of this any more.
+    ///     Ok(())
+    /// }
+    /// # let _ = watch;
+    /// ```
+    pub fn closed(&self) -> Closed<S, U> {
+        Closed::new(Arc::clone(&self.0.engine), self.0.caller.clone())
     }
 
     /// Leaves a value for what runs later in the same call; one per type. Guards use it.

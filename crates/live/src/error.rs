@@ -17,10 +17,14 @@ pub mod code {
     pub const FORBIDDEN: &str = "FORBIDDEN";
     /// Something unexpected failed; what it was is in the log only.
     pub const INTERNAL_ERROR: &str = "INTERNAL_ERROR";
+    /// A function was given an argument that it cannot work with.
+    pub const INVALID_ARG: &str = "INVALID_ARG";
     /// The frame does not fit the function it names.
     pub const INVALID_REQUEST: &str = "INVALID_REQUEST";
     /// The topic is reserved or malformed.
     pub const INVALID_TOPIC: &str = "INVALID_TOPIC";
+    /// The lock was not free in time.
+    pub const LOCK_TIMEOUT: &str = "LOCK_TIMEOUT";
     /// There is no such path, or nobody to reach.
     pub const NOT_FOUND: &str = "NOT_FOUND";
     /// Too much is waiting already.
@@ -29,6 +33,8 @@ pub mod code {
     pub const PAYLOAD_TOO_LARGE: &str = "PAYLOAD_TOO_LARGE";
     /// A limit on calls or subscriptions is reached.
     pub const RATE_LIMITED: &str = "RATE_LIMITED";
+    /// What the function depends on has failed too often.
+    pub const SERVICE_UNAVAILABLE: &str = "SERVICE_UNAVAILABLE";
     /// No answer in time.
     pub const TIMEOUT: &str = "TIMEOUT";
     /// A guard or an access predicate said no to somebody who is not known.

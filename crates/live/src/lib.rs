@@ -1,32 +1,47 @@
 #![doc = include_str!("../README.md")]
 
+pub mod access;
+mod admission;
 mod app;
 mod args;
+mod call;
+mod closing;
 mod ctx;
 mod engine;
 mod error;
 mod handler;
+mod identity;
 mod layer;
 mod module;
 mod owners;
 mod pipeline;
 mod platform;
+mod policy;
 mod reply;
 mod rules;
+mod skip;
+mod stats;
 mod stream;
 mod subscribe;
 mod user;
 
+pub use admission::Admission;
 pub use app::{App, Builder, Limits, Problem, RegistrationError, RegistrationErrors};
 pub use args::{Arg, ArgCursor, Args, Rest, Valid};
+pub use call::Call;
+pub use closing::Closed;
 pub use ctx::Ctx;
 pub use error::{Issue, LiveError, code};
 pub use handler::{BoxFuture, CallResult, Handler};
 pub use layer::{Next, Outcome};
-pub use module::{Call, Module};
+pub use millstream_flow::{BreakerConfig, BreakerState, BreakerStats};
+pub use millstream_hub::{Reason, Snapshot};
+pub use module::Module;
 pub use pipeline::{Handled, Live};
 pub use platform::{Caller, Client, Platform};
+pub use policy::{Breaker, Idempotent, Lock, Rate, RateLimits};
 pub use reply::{BATCH_EVENT, REPLY_TOPIC, Reply};
+pub use stats::{LiveGauges, LiveStats};
 pub use stream::{Merge, Page, Stream};
 pub use subscribe::StreamReply;
 pub use user::User;

@@ -5,9 +5,10 @@ use core::pin::Pin;
 use std::sync::Arc;
 
 use crate::args::Args;
+use crate::call::Call;
 use crate::ctx::Ctx;
 use crate::error::LiveError;
-use crate::handler::{AnyHandler, Handler, erase};
+use crate::handler::Handler;
 use crate::stream::Stream;
 use crate::user::User;
 
@@ -20,57 +21,6 @@ pub(crate) type Scope<S, U> = Arc<
         + Send
         + Sync,
 >;
-
-/// One call with its options.
-///
-/// ```
-/// use millstream_live::{Call, Ctx, LiveError};
-///
-/// async fn close(_: Ctx<(), String>, ticket: u64) -> Result<bool, LiveError> {
-///     Ok(ticket > 0)
-/// }
-/// let call: Call<(), String> = Call::new(close).scoped(async |ctx, _| {
-///     Ok(ctx.user().is_some_and(|user| user == "ada"))
-/// });
-/// # let _ = call;
-/// ```
-pub struct Call<S, U> {
-    pub(crate) handler: AnyHandler<S, U>,
-    pub(crate) scopes: Vec<Scope<S, U>>,
-}
-
-impl<S, U> core::fmt::Debug for Call<S, U> {
-    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
-        f.debug_struct("Call")
-            .field("scopes", &self.scopes.len())
-            .finish_non_exhaustive()
-    }
-}
-
-impl<S: Send + Sync + 'static, U: User> Call<S, U> {
-    /// A call without options.
-    pub fn new<P: 'static>(handler: impl Handler<S, U, P>) -> Self {
-        Self {
-            handler: erase(handler),
-            scopes: Vec::new(),
-        }
-    }
-
-    /// Lets through only what the predicate accepts; of several all have to. Others see
-    /// `FORBIDDEN`, or `UNAUTHENTICATED` when nobody knows who they are.
-    #[must_use]
-    pub fn scoped<Fut>(
-        mut self,
-        predicate: impl Fn(Ctx<S, U>, Args) -> Fut + Send + Sync + 'static,
-    ) -> Self
-    where
-        Fut: Future<Output = Result<bool, LiveError>> + Send + 'static,
-    {
-        self.scopes
-            .push(Arc::new(move |ctx, args| Box::pin(predicate(ctx, args))));
-        self
-    }
-}
 
 /// A module: a path prefix, its guard, and what it offers.
 ///

@@ -22,10 +22,12 @@ use crate::engine::Engine;
 use crate::error::{LiveError, code};
 use crate::handler::{BoxFuture, CallResult};
 use crate::layer::{Next, Outcome};
-use crate::module::{Call, Kind};
+use crate::module::Kind;
 use crate::owners::Owner;
 use crate::platform::{Caller, Platform};
+use crate::policy::charge;
 use crate::reply::{BATCH_EVENT, Reply, batch_payload, failure, payload};
+use crate::stats::{LiveGauges, LiveStats};
 use crate::subscribe::Resume;
 use crate::user::User;
 
@@ -97,6 +99,7 @@ impl<S: Send + Sync + 'static, U: User> Live<S, U> {
 
     /// A connection is over. The future runs what has to run then.
     pub fn handle_closed(&self, conn: ConnId) -> BoxFuture<()> {
+        self.engine.closings.close(conn);
         let ended = self.engine.owners.take_all(conn);
         self.end(ended)
     }
@@ -106,6 +109,21 @@ impl<S: Send + Sync + 'static, U: User> Live<S, U> {
             return Box::pin(ready(()));
         }
         Box::pin(end(Arc::clone(&self.engine.platform), ended))
+    }
+
+    /// What was refused so far.
+    #[must_use]
+    pub fn stats(&self) -> LiveStats {
+        self.engine.counters.read()
+    }
+
+    /// What is kept at this moment.
+    ///
+    /// # Cost
+    /// Linear in the number of paths with limits; takes each of their locks once.
+    #[must_use]
+    pub fn gauges(&self) -> LiveGauges {
+        self.engine.gauges()
     }
 
     /// The application.
@@ -193,8 +211,9 @@ impl<S: Send + Sync + 'static, U: User> Live<S, U> {
         };
         let (engine, path) = (Arc::clone(&self.engine), Arc::clone(&entry.path));
         let cursor = call.cursor.map(|cursor| cursor.to_owned());
+        let key = call.idempotency_key.map(|key| key.to_owned());
         Ok(Request {
-            ctx: Ctx::new(engine, caller.clone(), path, cursor),
+            ctx: Ctx::new(engine, caller.clone(), path, cursor, key),
             entry: Arc::clone(entry),
             args,
             resume: call.stream.then(|| {
@@ -398,12 +417,21 @@ impl<S: Send + Sync + 'static, U: User> Entry<S, U> {
     fn run(self: Arc<Self>, ctx: Ctx<S, U>, args: Args, resume: Option<Box<Resume>>) -> Running {
         let plain = self.guard.is_empty() && ctx.engine().app.before_execute.is_none();
         match &*self.kind {
-            Kind::Call(call) if plain && call.is_plain() => match (call.handler)(ctx, &args) {
-                Ok(function) => Running::Function(function),
-                Err(error) => Running::Done(Some(error)),
-            },
+            Kind::Call(call) if plain && call.is_plain(&ctx) => {
+                match self.charge(&ctx).and_then(|()| call.start(ctx, &args)) {
+                    Ok(function) => Running::Function(function),
+                    Err(error) => Running::Done(Some(error)),
+                }
+            }
             _ => Running::Boxed(Box::pin(self.run_guarded(ctx, args, resume))),
         }
+    }
+
+    /// Counts the caller in the central limits, if the path is limited there. Comes right before
+    /// the function, whatever kind of function it is.
+    fn charge(&self, ctx: &Ctx<S, U>) -> Result<(), LiveError> {
+        self.central
+            .map_or(Ok(()), |table| charge(ctx, table, None))
     }
 
     async fn run_guarded(
@@ -420,6 +448,9 @@ impl<S: Send + Sync + 'static, U: User> Entry<S, U> {
         if let Some(hook) = &ctx.engine().app.before_execute {
             hook(ctx.clone(), args.clone()).await?;
         }
+        if resume.is_some() || !matches!(&*self.kind, Kind::Stream(_)) {
+            self.charge(&ctx)?;
+        }
         match (&*self.kind, resume) {
             (Kind::Call(call), _) => call.run(ctx, args).await,
             (Kind::Stream(stream), Some(resume)) => stream.subscribe(ctx, args, *resume).await,
@@ -428,24 +459,6 @@ impl<S: Send + Sync + 'static, U: User> Entry<S, U> {
                 "A stream is subscribed to, not called",
             )),
         }
-    }
-}
-
-impl<S: Send + Sync + 'static, U: User> Call<S, U> {
-    /// Whether there is nothing but the function.
-    fn is_plain(&self) -> bool {
-        self.scopes.is_empty()
-    }
-
-    /// Scopes, then the function.
-    async fn run(&self, ctx: Ctx<S, U>, args: Args) -> Result<Outcome, LiveError> {
-        for scope in &self.scopes {
-            if !scope(ctx.clone(), args.clone()).await? {
-                return Err(ctx.denied());
-            }
-        }
-        let running = (self.handler)(ctx, &args)?;
-        running.await.map(Outcome::Value)
     }
 }
 

@@ -79,6 +79,13 @@ pub trait Client<U>: Send + Sync + 'static {
     /// The id of the upgrade request.
     fn request_id(&self) -> String;
 
+    /// Whether the connection is over. A host says so before it calls
+    /// [`Live::handle_closed`](crate::Live::handle_closed); one that never does leaves calls that
+    /// ask later in the belief that they have somebody to answer.
+    fn is_closed(&self) -> bool {
+        false
+    }
+
     /// The facts themselves, for hosts that know more of a connection.
     fn into_any(self: Arc<Self>) -> Arc<dyn Any + Send + Sync>;
 }

@@ -10,11 +10,13 @@ use millstream_hub::Pattern;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use crate::app::Problem;
 use crate::args::{Arg, Args};
 use crate::ctx::Ctx;
 use crate::error::LiveError;
 use crate::handler::{AnyHandler, BoxFuture, Handler, erase};
 use crate::module::Scope;
+use crate::policy::{Breaker, Guarded};
 use crate::user::User;
 
 /// How clients fold events into the value they show.
@@ -87,6 +89,8 @@ pub struct Stream<S, U> {
     pub(crate) args: Option<ArgsCheck>,
     pub(crate) gates: Vec<Scope<S, U>>,
     pub(crate) access: Vec<Scope<S, U>>,
+    pub(crate) class: Option<String>,
+    breaker: Option<Guarded<S, U>>,
     pub(crate) on_subscribe: Option<SubscribeHook<S, U>>,
     pub(crate) on_unsubscribe: Option<UnsubscribeHook<S, U>>,
     pub(crate) on_error: Option<Observer<S, U>>,
@@ -159,6 +163,8 @@ impl<S: Send + Sync + 'static, U: User> Stream<S, U> {
             args: None,
             gates: Vec::new(),
             access: Vec::new(),
+            class: None,
+            breaker: None,
             on_subscribe: None,
             on_unsubscribe: None,
             on_error: None,
@@ -246,7 +252,8 @@ impl<S: Send + Sync + 'static, U: User> Stream<S, U> {
         self
     }
 
-    /// Lets through only what the predicate accepts; of several all have to.
+    /// Lets through only what the predicate accepts; of several all have to. Asked once for each
+    /// subscription; an error is the call's error. [`access`](crate::access) has ready predicates.
     #[must_use]
     pub fn access<Fut>(
         mut self,
@@ -258,6 +265,64 @@ impl<S: Send + Sync + 'static, U: User> Stream<S, U> {
         self.access
             .push(Arc::new(move |ctx, args| Box::pin(predicate(ctx, args))));
         self
+    }
+
+    /// One more predicate of [`access`](Self::access), by the name it has for calls.
+    #[must_use]
+    pub fn scoped<Fut>(
+        self,
+        predicate: impl Fn(Ctx<S, U>, Args) -> Fut + Send + Sync + 'static,
+    ) -> Self
+    where
+        Fut: Future<Output = Result<bool, LiveError>> + Send + 'static,
+    {
+        self.access(predicate)
+    }
+
+    /// New subscriptions are refused with `OVERLOADED` while this class is shed; those that exist
+    /// stay. The class has to be declared by [`Builder::admission`](crate::Builder::admission).
+    #[must_use]
+    pub fn class_of_service(mut self, class: impl Into<String>) -> Self {
+        self.class = Some(class.into());
+        self
+    }
+
+    /// A breaker around the loader, whoever runs it: while it is open, subscriptions are refused
+    /// with `SERVICE_UNAVAILABLE`.
+    #[must_use]
+    pub fn breaker(mut self, breaker: &Breaker) -> Self {
+        self.breaker = Some(Guarded {
+            breaker: breaker.clone(),
+            fallback: None,
+        });
+        self
+    }
+
+    /// The same with another loader that runs while the breaker is open.
+    #[must_use]
+    pub fn breaker_or<P: 'static>(
+        mut self,
+        breaker: &Breaker,
+        fallback: impl Handler<S, U, P>,
+    ) -> Self {
+        self.breaker = Some(Guarded {
+            breaker: breaker.clone(),
+            fallback: Some(erase(fallback)),
+        });
+        self
+    }
+
+    /// Puts the breaker around the loader, in whatever order they were named.
+    pub(crate) fn guard_loader(&mut self) -> Option<Problem> {
+        let guarded = self.breaker.take()?;
+        if let Some(problem) = guarded.breaker.problem() {
+            return Some(problem);
+        }
+        let Some(loader) = self.loader.take() else {
+            return Some(Problem::BreakerOfChannel);
+        };
+        self.loader = Some(guarded.wrap(loader));
+        None
     }
 
     /// Runs once per subscription, before the loader.

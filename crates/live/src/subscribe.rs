@@ -152,6 +152,15 @@ impl<S: Send + Sync + 'static, U: User> Stream<S, U> {
                 return Err(ctx.denied());
             }
         }
+        if let Some(class) = &self.class
+            && ctx.shed(class)?
+        {
+            ctx.engine().counters.shed.add();
+            return Err(LiveError::new(
+                code::OVERLOADED,
+                format!("Stream class '{class}' shed under pressure"),
+            ));
+        }
         self.join(&ctx, &topic).await?;
         if let Some(hook) = &self.on_subscribe {
             hook(ctx.clone(), Arc::clone(&topic)).await;

@@ -24,6 +24,21 @@ pub trait User: Send + Sync + 'static {
     /// A text that stands for this user and no other.
     fn id(&self) -> Option<Cow<'_, str>>;
 
+    /// The role, for [`access::role`](crate::access::role).
+    fn role(&self) -> Option<Cow<'_, str>> {
+        None
+    }
+
+    /// The team, for [`access::team`](crate::access::team).
+    fn team(&self) -> Option<Cow<'_, str>> {
+        None
+    }
+
+    /// The organization, for [`access::org`](crate::access::org).
+    fn organization(&self) -> Option<Cow<'_, str>> {
+        None
+    }
+
     /// Whether this is a user at all. What says no here is kept with the connection, but
     /// [`Ctx::user`](crate::Ctx::user) does not show it and guards take the caller for unknown.
     fn is_known(&self) -> bool {

@@ -126,6 +126,50 @@ pub trait Hooks: Send + Sync + 'static {
 
     /// The connection was behind and has caught up: its socket took everything that waited.
     fn drain(&self, cx: &mut Context<'_>) {}
+
+    /// Numbers of the application's own that belong among the server's metrics. Asked at every
+    /// scrape, on the runtime.
+    fn metrics(&self) -> Vec<Metric> {
+        Vec::new()
+    }
+}
+
+/// A number for the page of metrics.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Metric {
+    /// The name, without the server's prefix.
+    pub name: &'static str,
+    /// What it counts or measures, for people.
+    pub help: &'static str,
+    /// The number now.
+    pub value: u64,
+    /// Whether it only grows.
+    pub counter: bool,
+}
+
+impl Metric {
+    /// A number that only grows.
+    #[must_use]
+    pub const fn counter(name: &'static str, help: &'static str, value: u64) -> Self {
+        Self {
+            name,
+            help,
+            value,
+            counter: true,
+        }
+    }
+
+    /// A number that comes and goes.
+    #[must_use]
+    pub const fn gauge(name: &'static str, help: &'static str, value: u64) -> Self {
+        Self {
+            name,
+            help,
+            value,
+            counter: false,
+        }
+    }
 }
 
 /// The application that supplies nothing.

@@ -12,8 +12,8 @@ use millstream_live::{App, BoxFuture, Caller, Client, Ctx, Handled, Live, Platfo
 use crate::conn::{Conn, Handle};
 use crate::context::Context;
 use crate::hooks::{
-    Admission, Answer, AuthOutcome, AuthRequest, CloseInfo, HookError, Hooks, Message, Resume,
-    UpgradeRequest,
+    Admission, Answer, AuthOutcome, AuthRequest, CloseInfo, HookError, Hooks, Message, Metric,
+    Resume, UpgradeRequest,
 };
 use crate::peer::Peer;
 use crate::worker::ask::try_now;
@@ -131,6 +131,10 @@ impl<U: User> Client<U> for Peer {
 
     fn request_id(&self) -> String {
         self.request_id.to_string()
+    }
+
+    fn is_closed(&self) -> bool {
+        self.closed.load(Ordering::Acquire)
     }
 
     fn into_any(self: Arc<Self>) -> Arc<dyn Any + Send + Sync> {
@@ -327,6 +331,7 @@ where
     fn close(&self, cx: &mut Context<'_>, info: &CloseInfo<'_>) {
         self.hooks.close(cx, info);
         if let Some(live) = self.live.get() {
+            cx.peer_shared().closed.store(true, Ordering::Release);
             drive(cx, live.handle_closed(cx.id()));
         }
     }
@@ -337,5 +342,23 @@ where
 
     fn drain(&self, cx: &mut Context<'_>) {
         self.hooks.drain(cx);
+    }
+
+    fn metrics(&self) -> Vec<Metric> {
+        let mut metrics = self.hooks.metrics();
+        if let Some(live) = self.live.get() {
+            let (counters, gauges) = (live.stats(), live.gauges());
+            metrics.extend(
+                counters
+                    .list()
+                    .map(|(name, help, value)| Metric::counter(name, help, value)),
+            );
+            metrics.extend(
+                gauges
+                    .list()
+                    .map(|(name, help, value)| Metric::gauge(name, help, value as u64)),
+            );
+        }
+        metrics
     }
 }

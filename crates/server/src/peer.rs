@@ -3,7 +3,7 @@
 use std::any::Any;
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
-use std::sync::atomic::AtomicU32;
+use std::sync::atomic::{AtomicBool, AtomicU32};
 
 use uuid::Uuid;
 
@@ -28,6 +28,8 @@ pub struct Peer {
     pub(crate) session: [u8; 16],
     /// Messages with calls that have moved to the runtime and are not finished.
     pub(crate) in_flight: AtomicU32,
+    /// Whether the connection is over.
+    pub(crate) closed: AtomicBool,
 }
 
 /// Data of the application's own type that travels with a connection.

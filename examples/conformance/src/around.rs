@@ -5,6 +5,7 @@ use millstream_live::{App, Builder, LiveError, Module, Next, Outcome};
 
 use crate::ctl::{self, Cx};
 use crate::identity::Identity;
+use crate::policies;
 use crate::rpc::{self, trace};
 use crate::st;
 use crate::state::Shared;
@@ -14,12 +15,18 @@ type Rest = Next<Shared, Identity>;
 
 /// The whole application.
 pub(crate) fn app(state: Shared) -> Builder<Shared, Identity> {
+    let admission = policies::admission(Shared::clone(&state));
     let mut app = App::new(state)
+        .rate_limits(policies::central())
+        .admission(admission)
         .module(ctl::module())
         .module(rpc::module())
         .module(st::module())
         .module(val::module())
         .module(val::wrapped())
+        .module(policies::limited())
+        .module(policies::locked())
+        .module(policies::idempotent())
         .module(hooked())
         .layer(first)
         .layer(second)

@@ -60,6 +60,18 @@ impl User for Identity {
         self.id.as_deref().map(Cow::Borrowed)
     }
 
+    fn role(&self) -> Option<Cow<'_, str>> {
+        self.role.as_deref().map(Cow::Borrowed)
+    }
+
+    fn team(&self) -> Option<Cow<'_, str>> {
+        self.team.as_deref().map(Cow::Borrowed)
+    }
+
+    fn organization(&self) -> Option<Cow<'_, str>> {
+        self.org.as_deref().map(Cow::Borrowed)
+    }
+
     /// The facts of anonymous connections are kept as well.
     fn is_known(&self) -> bool {
         self.id.is_some()

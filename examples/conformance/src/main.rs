@@ -5,6 +5,7 @@ mod config;
 mod ctl;
 mod hooks;
 mod identity;
+mod policies;
 mod rows;
 mod rpc;
 mod st;

@@ -8,6 +8,7 @@ use tokio::time::sleep;
 
 use crate::ctl::{Cx, Json, bump, data, raise};
 use crate::identity::Identity;
+use crate::policies::skip;
 use crate::state::Shared;
 
 /// Module `rpc`.
@@ -55,6 +56,8 @@ pub(crate) fn module() -> Module<Shared, Identity> {
             }
             Ok("done")
         })
+        .call("skip", skip)
+        .call("shed", async |ctx: Cx, class: String| ctx.shed(&class))
         .call("unusualText", async |_: Cx| {
             Ok("\0\u{2028}\u{2029}\"\\\u{1F600}")
         })

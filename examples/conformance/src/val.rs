@@ -1,12 +1,13 @@
 //! Modules `val` and `wrp`: calls whose arguments or callers are checked first.
 
 use millstream_core::RawJson;
-use millstream_live::{Call, Issue, LiveError, Module, Rest};
+use millstream_live::{Issue, LiveError, Module, Rest};
 use serde::Serialize;
 use serde_json::Value;
 
 use crate::ctl::Cx;
 use crate::identity::Identity;
+use crate::policies;
 use crate::st::guarded;
 use crate::state::Shared;
 
@@ -17,18 +18,7 @@ pub(crate) fn module() -> Module<Shared, Identity> {
 
 /// Module `wrp`, as far as it is built.
 pub(crate) fn wrapped() -> Module<Shared, Identity> {
-    let scoped = Call::new(async |_: Cx, org: String| Ok(format!("org {org}"))).scoped(
-        async |ctx: Cx, args| {
-            let wanted = args.get(0).and_then(|org| org.as_json_str());
-            let own = ctx.user().and_then(Identity::org);
-            Ok(wanted
-                .zip(own)
-                .is_some_and(|(wanted, own)| wanted.eq_str(own)))
-        },
-    );
-    guarded::gated(Module::new("wrp"))
-        .call_with("scopedCall", scoped)
-        .call("publicCall", async |_: Cx| Ok("public"))
+    policies::wrapped(guarded::gated(Module::new("wrp")))
 }
 
 /// The checked value: trimmed, coerced, without members that mean nothing here.

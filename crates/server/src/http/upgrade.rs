@@ -1,7 +1,7 @@
 //! From a GET with a WebSocket key to a connection of a worker.
 
 use std::sync::Arc;
-use std::sync::atomic::AtomicU32;
+use std::sync::atomic::{AtomicBool, AtomicU32};
 
 use bytes::Bytes;
 use http::header::{
@@ -111,6 +111,7 @@ async fn admit(
         user,
         session: [0; 16],
         in_flight: AtomicU32::new(0),
+        closed: AtomicBool::new(false),
     };
     tokio::spawn(hand_over(
         Arc::clone(site),

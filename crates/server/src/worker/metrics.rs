@@ -69,6 +69,10 @@ impl Collect for Collector {
         for (name, help, value) in counters {
             counter(&mut encoder, name, help, value.load(Ordering::Relaxed))?;
         }
+        for metric in shared.hooks.metrics() {
+            let write = if metric.counter { counter } else { gauge };
+            write(&mut encoder, metric.name, metric.help, metric.value)?;
+        }
         self.gauges(&mut encoder)
     }
 }

@@ -46,16 +46,25 @@ impl Ws {
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Ws<S> {
     pub(crate) async fn over(stream: S) -> Self {
-        let mut ws = Self::raw(stream).await;
+        Self::over_at(stream, "/ws").await
+    }
+
+    /// The same with a query.
+    pub(crate) async fn over_at(stream: S, target: &str) -> Self {
+        let mut ws = Self::raw_at(stream, target).await;
         let welcome = ws.text().await;
         assert!(welcome.starts_with(r#"{"type":"welcome","#), "{welcome}");
         ws
     }
 
     /// Upgrades and reads nothing more.
-    pub(crate) async fn raw(mut stream: S) -> Self {
+    pub(crate) async fn raw(stream: S) -> Self {
+        Self::raw_at(stream, "/ws").await
+    }
+
+    async fn raw_at(mut stream: S, target: &str) -> Self {
         let origin = "Origin: http://localhost";
-        send(&mut stream, &upgrade("/ws", origin), b"").await;
+        send(&mut stream, &upgrade(target, origin), b"").await;
         let reply = try_receive(&mut stream).await.expect("a response");
         assert_eq!(reply.status, 101, "{reply:?}");
         Self { stream }

@@ -2,11 +2,11 @@
 
 use std::time::Duration;
 
-use millstream_live::{Args, LiveError, Merge, Module, Stream, code};
+use millstream_live::{Args, LiveError, Merge, Module, Stream, access, code};
 use serde_json::json;
 use tokio::time::sleep;
 
-use super::{OurStream, constant};
+use super::constant;
 use crate::ctl::Cx;
 use crate::identity::Identity;
 use crate::state::Shared;
@@ -15,33 +15,23 @@ pub(super) fn add(module: Module<Shared, Identity>) -> Module<Shared, Identity> 
     let one = || json!([{"id": 1}]);
     let mine = Stream::by(|user: String| format!("mine:{user}"))
         .load(echo)
-        .access(is_user);
+        .access(access::user());
     let org = Stream::by(|org: String| format!("org:{org}"))
         .load(echo)
-        .access(is_org);
+        .access(access::org());
+    let either = access::any([access::org(), admin()]);
+    let both = access::all([access::org(), admin()]);
     module
         .stream(
             "adminOnly",
-            constant("adminonly", one()).access(admin_or_editor),
+            constant("adminonly", one()).access(admin_or_editor()),
         )
-        .stream(
-            "owned",
-            constant("owned", one()).access(async |ctx: Cx, _| Ok(ctx.user().is_some())),
-        )
-        .stream(
-            "team",
-            constant("team", one())
-                .access(async |ctx: Cx, _| Ok(ctx.user().and_then(Identity::team).is_some())),
-        )
+        .stream("owned", constant("owned", one()).access(access::owner()))
+        .stream("team", constant("team", one()).access(access::team()))
         .stream("mine", mine)
         .stream("org", org)
-        .stream("either", either())
-        .stream(
-            "both",
-            constant("bothneeded", json!([]))
-                .access(is_org)
-                .access(is_admin),
-        )
+        .stream("either", constant("either", json!([])).access(either))
+        .stream("both", constant("bothneeded", json!([])).access(both))
         .stream(
             "accessFails",
             constant("accessfails", json!([]))
@@ -51,7 +41,7 @@ pub(super) fn add(module: Module<Shared, Identity>) -> Module<Shared, Identity> 
             "accessWaits",
             constant("accesswaits", json!([])).access(async |ctx: Cx, args| {
                 sleep(Duration::from_millis(20)).await;
-                is_admin(ctx, args).await
+                admin()(ctx, args).await
             }),
         )
         .stream("kyc", constant("kyc", one()))
@@ -67,6 +57,11 @@ pub(super) fn add(module: Module<Shared, Identity>) -> Module<Shared, Identity> 
             .load(async |_: Cx| Ok(())),
         )
         .stream("reserved", constant("__reserved", json!([])))
+        .stream("shed", constant("shed", one()).class_of_service("flagged"))
+        .stream(
+            "shedUnknown",
+            constant("shedx", one()).class_of_service("never"),
+        )
 }
 
 /// Streams of module `wrp`: behind one gate, and behind two.
@@ -83,7 +78,7 @@ pub(crate) fn gated(module: Module<Shared, Identity>) -> Module<Shared, Identity
             "scopedChannel",
             Stream::by(|space: String| format!("scopedch:{space}"))
                 .merge(Merge::Set)
-                .access(is_admin),
+                .scoped(admin()),
         )
 }
 
@@ -99,44 +94,21 @@ async fn is_open(ctx: Cx, args: Args) -> Result<bool, LiveError> {
         .is_some_and(|flag| flag.as_str() == "true"))
 }
 
-fn either() -> OurStream {
-    constant("either", json!([])).access(async |ctx: Cx, args: Args| {
-        Ok(is_org(ctx.clone(), args.clone()).await? || is_admin(ctx, args).await?)
-    })
-}
-
 async fn echo(_: Cx, id: String) -> Result<serde_json::Value, LiveError> {
     Ok(json!([{ "id": id }]))
 }
 
-async fn is_admin(ctx: Cx, _: Args) -> Result<bool, LiveError> {
-    Ok(ctx.user().and_then(Identity::role) == Some("admin"))
+fn admin() -> access::Predicate<Shared, Identity> {
+    access::role([("admin", access::Role::Yes)])
 }
 
-async fn admin_or_editor(ctx: Cx, _: Args) -> Result<bool, LiveError> {
-    let user = ctx.user();
-    Ok(match user.and_then(Identity::role) {
-        Some("admin") => true,
-        Some("editor") => user.and_then(Identity::team) == Some("t1"),
-        _ => false,
-    })
-}
-
-async fn is_org(ctx: Cx, args: Args) -> Result<bool, LiveError> {
-    Ok(first_is(&args, ctx.user().and_then(Identity::org)))
-}
-
-async fn is_user(ctx: Cx, args: Args) -> Result<bool, LiveError> {
-    Ok(first_is(
-        &args,
-        ctx.user().and_then(|user| user.id.as_deref()),
-    ))
-}
-
-/// Whether the first argument is this text.
-fn first_is(args: &Args, text: Option<&str>) -> bool {
-    let first = args.get(0).and_then(|first| first.as_json_str());
-    first
-        .zip(text)
-        .is_some_and(|(first, text)| first.eq_str(text))
+fn admin_or_editor() -> access::Predicate<Shared, Identity> {
+    let first_team = access::check(async |ctx: Cx, _| {
+        let team = ctx.user().and_then(Identity::team);
+        Ok(team == Some("t1"))
+    });
+    access::role([
+        ("admin", access::Role::Yes),
+        ("editor", access::Role::If(first_team)),
+    ])
 }
