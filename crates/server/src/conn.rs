@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use millstream_core::{ConnId, Millis, RawJson, RawJsonRef, TopicName, TopicRules};
 use millstream_hub::{
-    BatchMember, Inboxes, PublishError, PublishOptions, Published, Publisher, RequestError,
-    Snapshot, Stats, Verdict, reason,
+    BatchMember, History, Inboxes, PublishError, PublishOptions, Published, Publisher,
+    RequestError, Snapshot, Stats, Verdict, reason,
 };
 use tokio::sync::oneshot;
 
@@ -346,6 +346,20 @@ impl Handle {
     #[must_use]
     pub fn subscribers(&self, topic: &str) -> u64 {
         self.shared.topics.subscribers(topic)
+    }
+
+    /// The number of the newest event of a topic that keeps events, or where it will begin if it
+    /// has none yet. `None` when it keeps none.
+    #[must_use]
+    pub fn position(&self, topic: &str) -> Option<u64> {
+        self.shared.topics.position(topic, self.clock())
+    }
+
+    /// What a topic has kept of the time after a number. `None` as for
+    /// [`position`](Self::position).
+    #[must_use]
+    pub fn since(&self, topic: &str, number: u64) -> Option<History> {
+        self.shared.topics.since(topic, number, self.clock())
     }
 
     /// Open connections of all workers.

@@ -89,7 +89,14 @@ impl Rig {
             };
             // Volatile events are skipped even when there is room for them.
             let volatile = topic == VOLATILE && mode != Mode::Lossless;
-            policies = policies.with(Pattern::new(topic), TopicPolicy { overflow, volatile });
+            policies = policies.with(
+                Pattern::new(topic),
+                TopicPolicy {
+                    overflow,
+                    volatile,
+                    retain: 0,
+                },
+            );
         }
         let topics = Topics::new(1, 1, limits.topics_max, policies, Arc::default());
         for (topic, _) in TOPICS {

@@ -8,7 +8,7 @@ use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use millstream_core::{ConnId, Key, Millis, RawJson, RawJsonRef};
-use millstream_hub::{BatchMember, PublishError, PublishOptions, Published, Snapshot};
+use millstream_hub::{BatchMember, History, PublishError, PublishOptions, Published, Snapshot};
 use millstream_live::{BoxFuture, Caller, Client, Handled, Live, Platform, Reply, User};
 use parking_lot::Mutex;
 use serde_json::{Value, json};
@@ -82,6 +82,14 @@ impl Platform for Recorder {
 
     fn subscribers(&self, _: &str) -> u64 {
         0
+    }
+
+    fn position(&self, _: &str) -> Option<u64> {
+        None
+    }
+
+    fn since(&self, _: &str, _: u64) -> Option<History> {
+        None
     }
 
     fn now(&self) -> Millis {
