@@ -5,6 +5,7 @@ mod config;
 mod ctl;
 mod hooks;
 mod identity;
+mod replay;
 mod rows;
 mod rpc;
 mod st;
