@@ -438,21 +438,11 @@ impl<I: Inboxes> Publisher<'_, I> {
         let direct = own.is_some_and(|worker| self.inboxes.is_empty(worker));
         if let (Some(hub), false, true) = (local, elsewhere, direct || !here) {
             // The common case of one worker: straight into the batch.
-            let bytes = if let Some(number) = kept {
-                let mut frame = Vec::new();
-                encode(&mut frame);
-                if here {
-                    hub.append(id, ordinal, volatile, &|out: &mut Vec<u8>| {
-                        out.extend_from_slice(&frame);
-                    });
-                }
-                let bytes = frame.len();
-                self.topics.keep(topic, state, number, frame.into());
-                bytes
-            } else if here {
-                hub.append(id, ordinal, volatile, &encode)
-            } else {
-                size
+            let hub = here.then_some(hub);
+            let bytes = match (kept, hub) {
+                (Some(number), hub) => self.append_kept(topic, state, hub, number, &encode),
+                (None, Some(hub)) => hub.append(id, ordinal, volatile, &encode),
+                (None, None) => size,
             };
             self.topics.count(topic, state, bytes);
             return Published {
@@ -487,6 +477,30 @@ impl<I: Inboxes> Publisher<'_, I> {
             seq,
             queued: here,
         }
+    }
+}
+
+impl<I> Publisher<'_, I> {
+    /// Encodes an event once, for the topic to keep and for this worker's batch.
+    fn append_kept(
+        &self,
+        topic: &Arc<Topic>,
+        state: &mut TopicState,
+        hub: Option<&mut Hub>,
+        number: u64,
+        encode: impl Fn(&mut Vec<u8>),
+    ) -> usize {
+        let mut frame = Vec::new();
+        encode(&mut frame);
+        if let Some(hub) = hub {
+            // What has a number is not volatile.
+            hub.append(topic.id(), state.ordinal(), false, &|out: &mut Vec<u8>| {
+                out.extend_from_slice(&frame);
+            });
+        }
+        let bytes = frame.len();
+        self.topics.keep(topic, state, number, frame.into());
+        bytes
     }
 }
 

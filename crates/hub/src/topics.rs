@@ -417,6 +417,11 @@ impl TopicState {
         self.ordinal
     }
 
+    /// Events counted so far.
+    pub(crate) fn ordinal(&self) -> u64 {
+        self.ordinal
+    }
+
     /// Subscribers of each worker.
     pub(crate) fn audience(&self) -> &[u32] {
         &self.audience
