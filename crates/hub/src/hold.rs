@@ -9,7 +9,7 @@ use millstream_core::Key;
 use crate::Hub;
 use crate::backlog::Audience;
 use crate::hub::at_mut;
-use crate::retain::Missed;
+use crate::retain::{Missed, frame_number};
 use crate::stats::Tally;
 use crate::subs::Place;
 use crate::topics::Joined;
@@ -178,6 +178,11 @@ impl Hub {
     /// Delivers what was held back, behind everything sent to the connection so far, and lets
     /// new events through. `None` when nothing was held back.
     pub fn release(&mut self, conn: Key, topic: &str) -> Option<Released> {
+        self.release_after(conn, topic, 0)
+    }
+
+    /// The same without events numbered up to `number`: what was sent meanwhile holds them already.
+    pub fn release_after(&mut self, conn: Key, topic: &str, number: u64) -> Option<Released> {
         let index = self.local_index(topic)?;
         self.conns
             .get(conn)?
@@ -185,7 +190,11 @@ impl Hub {
             .slot(index)
             .filter(|slot| *slot == Place::HELD)?;
         self.held_mut(conn, index).filter(|held| !held.newcomer)?;
-        let held = self.drop_held(conn, index)?;
+        let mut held = self.drop_held(conn, index)?;
+        if number > 0 {
+            held.frames
+                .retain(|frame| frame_number(frame).is_none_or(|own| own > number));
+        }
         let released = Released {
             frames: held.frames.len(),
             dropped: held.dropped,

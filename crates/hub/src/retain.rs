@@ -113,6 +113,16 @@ const EVENT: &str = r#"{"event":""#;
 const DATA: &str = r#"","data":"#;
 const SEQ: &str = r#","seq":"#;
 
+/// The number in the frame of an event, if it has one. Only envelopes end in `,"seq":N}`: in front
+/// of the last brace of one without a number stands its payload, which a lone number is not part of.
+pub(crate) fn frame_number(frame: &[u8]) -> Option<u64> {
+    let inside = frame.strip_suffix(b"}")?;
+    let digits = inside.iter().rev().take_while(|byte| byte.is_ascii_digit());
+    let (before, digits) = inside.split_at(inside.len() - digits.count());
+    before.ends_with(SEQ.as_bytes()).then_some(())?;
+    core::str::from_utf8(digits).ok()?.parse().ok()
+}
+
 /// What a client that comes back to a topic has to be given.
 #[derive(Debug)]
 pub(crate) enum Missed {
@@ -399,6 +409,27 @@ impl TopicState {
                 Missed::Events(frames.collect())
             }
             _ => Missed::Unknown,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_number_of_a_frame_is_not_taken_from_its_payload() {
+        for (frame, number) in [
+            (r#"{"topic":"t","event":"e","data":1,"seq":7}"#, Some(7)),
+            (r#"{"topic":"t","event":"e","data":{"a":1,"seq":8}}"#, None),
+            (r#"{"topic":"t","event":"e","data":",\"seq\":8"}"#, None),
+            (r#"{"topic":"t","event":"e","data":[{"seq":8},9]}"#, None),
+            (r#"{"topic":"t","event":"e","data":8}"#, None),
+            (r#"{"topic":"t","event":"e","data":1,"seq":}"#, None),
+            ("}", None),
+            ("", None),
+        ] {
+            assert_eq!(frame_number(frame.as_bytes()), number, "{frame}");
         }
     }
 }

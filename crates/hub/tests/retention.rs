@@ -348,6 +348,44 @@ fn who_comes_back_gets_what_was_missed_only_where_it_may_subscribe() {
 }
 
 #[test]
+fn what_a_reply_holds_already_is_not_released_again() {
+    let (mut hub, topics) = hub_of(table(100, 1 << 20), 1 << 20);
+    let conn = hub.open(None, Millis::ZERO).unwrap();
+    assert!(hub.subscribe_unchecked(conn, "room:1") && hub.hold(conn, "room:1"));
+    let publisher = Publisher {
+        topics: &topics,
+        inboxes: &Nowhere,
+        now: Millis::ZERO,
+    };
+    let mut say = |numbered| {
+        let data = RawJsonRef::parse_str(r#"{"seq":1}"#).unwrap();
+        let options = PublishOptions {
+            numbered,
+            volatile: false,
+        };
+        let published = publisher.publish(Some(&mut hub), "room:1", "e", data, options);
+        published.unwrap().seq
+    };
+    let first = say(true).unwrap();
+    say(true);
+    say(false);
+    say(true);
+    let released = hub.release_after(conn, "room:1", first + 1).unwrap();
+    assert_eq!(
+        (released.frames, released.dropped),
+        (2, 0),
+        "one of them has no number"
+    );
+    let text = told(&mut hub);
+    assert!(
+        !text.contains(&format!("\"seq\":{}}}", first + 1)),
+        "{text}"
+    );
+    assert!(text.contains(&format!("\"seq\":{}}}", first + 2)), "{text}");
+    assert!(hub.release_after(conn, "room:1", 0).is_none());
+}
+
+#[test]
 fn a_resume_brings_no_more_than_a_slow_reader_may_have() {
     for (backlog, marked) in [(2_000, true), (4_000, false)] {
         let (mut hub, topics) = hub_of(table(100, 1 << 20), backlog);

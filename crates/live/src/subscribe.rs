@@ -34,6 +34,8 @@ pub struct StreamReply {
     pub data: Option<RawJson>,
     /// The other members, in order.
     members: Vec<(&'static str, RawJson)>,
+    /// `data` is every event up to this number that the client did not have.
+    pub(crate) covered: Option<u64>,
 }
 
 impl StreamReply {
@@ -42,6 +44,7 @@ impl StreamReply {
             topic: None,
             data: Some(RawJson::NULL),
             members: vec![("gated", RawJsonRef::TRUE.to_owned())],
+            covered: None,
         }
     }
 
@@ -67,6 +70,7 @@ impl StreamReply {
             topic: Some(topic),
             data,
             members,
+            covered: None,
         }
     }
 
@@ -215,7 +219,8 @@ impl<S: Send + Sync + 'static, U: User> Stream<S, U> {
             return Ok(reply(Some(empty)).with("channel", flag(true)));
         };
         if let Some(missed) = self.kept(ctx, topic, &resume) {
-            let reply = reply(Some(missed.to_list())).with("replay", flag(true));
+            let mut reply = reply(Some(missed.to_list())).with("replay", flag(true));
+            reply.covered = Some(missed.position);
             return Ok(reply.with("seq", number(missed.position)));
         }
         // Before anything is read: a change in between is then seen twice rather than never.

@@ -483,7 +483,8 @@ impl Handle {
                 core.hub
                     .send(id.key(), reply.topic, &reply.event, reply.data.get());
                 for topic in &reply.release {
-                    core.hub.release(id.key(), topic);
+                    let covered = reply.covered(topic).unwrap_or(0);
+                    core.hub.release_after(id.key(), topic, covered);
                 }
             })));
         }

@@ -202,7 +202,7 @@ where
                 if let Some(reply) = reply {
                     cx.send(reply.topic, &reply.event, reply.data.get());
                     for topic in &reply.release {
-                        cx.release(topic);
+                        cx.release(topic, reply.covered(topic));
                     }
                 }
             }
