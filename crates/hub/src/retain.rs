@@ -113,8 +113,8 @@ const EVENT: &str = r#"{"event":""#;
 const DATA: &str = r#"","data":"#;
 const SEQ: &str = r#","seq":"#;
 
-/// The number in the frame of an event, if it has one. Only envelopes end in `,"seq":N}`: in front
-/// of the last brace of one without a number stands its payload, which a lone number is not part of.
+/// The number in the frame of an event, if it has one. Only envelopes end in `,"seq":N}`: without
+/// a number the payload stands before the last brace, and no payload ends like that.
 pub(crate) fn frame_number(frame: &[u8]) -> Option<u64> {
     let inside = frame.strip_suffix(b"}")?;
     let digits = inside.iter().rev().take_while(|byte| byte.is_ascii_digit());

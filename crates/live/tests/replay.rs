@@ -88,7 +88,10 @@ fn what_was_published_before_anybody_came_is_replayed() {
     ] {
         let reply = subscribe(&live, Some(seq.clone()));
         assert_eq!(reply["replay"], json!(data.is_some()), "{seq}");
-        assert_eq!(reply["data"], data.map_or(json!(["all"]), Value::from));
+        assert_eq!(
+            reply["data"],
+            data.map_or_else(|| json!(["all"]), Value::from)
+        );
         assert_eq!(reply["seq"], 5);
     }
     let first = subscribe(&live, None);
