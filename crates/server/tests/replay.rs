@@ -170,6 +170,8 @@ async fn the_budget_evicts_what_was_written_to_least_recently() {
         last = publish(&server, &mut writer, &format!("r{}", n % 20), 1).await;
     }
     assert!(metric(server.address, "millstream_hub_retained_evicted_total").await > 0);
+    let bytes = metric(server.address, "millstream_retained_bytes").await;
+    assert!((10_000..=16_000).contains(&bytes), "{bytes}");
     let mut ws = Ws::connect(server.address).await;
     let more = format!(r#","stream":true,"seq":{}"#, quiet - 1);
     let reply = call(&mut ws, "st/room", json!(["quiet"]), &more).await;
