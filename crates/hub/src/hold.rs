@@ -126,7 +126,15 @@ impl Hub {
     }
 
     /// Lets those newcomers of a topic in for whom this event is the first.
+    #[inline]
     pub(crate) fn admit_before(&mut self, index: u32, ordinal: u64) {
+        if !self.newcomers.is_empty() {
+            self.admit_newcomers(index, ordinal);
+        }
+    }
+
+    #[cold]
+    fn admit_newcomers(&mut self, index: u32, ordinal: u64) {
         let mut at = 0;
         while let Some(held) = self.local[index as usize].held.get(at) {
             if held.newcomer && held.after < ordinal {
