@@ -8,7 +8,7 @@ use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use millstream_core::{ConnId, Key, Millis, RawJson, RawJsonRef};
-use millstream_hub::{BatchMember, PublishError, PublishOptions, Published, Snapshot};
+use millstream_hub::{BatchMember, History, PublishError, PublishOptions, Published, Snapshot};
 use millstream_live::{
     App, BoxFuture, Caller, Ctx, Handled, Live, LiveError, Module, Platform, Reply,
 };
@@ -47,6 +47,14 @@ impl Platform for Nowhere {
 
     fn subscribers(&self, _: &str) -> u64 {
         0
+    }
+
+    fn position(&self, _: &str) -> Option<u64> {
+        None
+    }
+
+    fn since(&self, _: &str, _: u64) -> Option<History> {
+        None
     }
 
     fn now(&self) -> Millis {

@@ -34,14 +34,19 @@ impl Hub {
         match delivery {
             Delivery::Event {
                 topic,
+                ordinal,
                 frame,
                 volatile,
             } => {
-                self.append(*topic, *volatile, &|out: &mut Vec<u8>| {
+                self.append(*topic, *ordinal, *volatile, &|out: &mut Vec<u8>| {
                     out.extend_from_slice(frame)
                 });
             }
             Delivery::Batch(members) => self.deliver_batch(members),
+        }
+        self.taken += 1;
+        if !self.newcomers.is_empty() {
+            self.let_newcomers_in();
         }
     }
 
@@ -108,12 +113,14 @@ impl Hub {
     pub(crate) fn append(
         &mut self,
         topic: TopicId,
+        ordinal: u64,
         volatile: bool,
         encode: &impl Fn(&mut Vec<u8>),
     ) -> usize {
         let Some(index) = self.index_of(topic) else {
             return 0;
         };
+        self.admit_before(index, ordinal);
         let stamp = self.stamp(Source::Topic { index, volatile });
         let limits = &self.config.limits;
         let local = &mut self.local[index as usize];
@@ -131,7 +138,12 @@ impl Hub {
             bytes = frame.len();
             let frame = Bytes::from(frame);
             for held in &mut local.held {
-                held.push(frame.clone(), limits.hold_bytes_max, &mut self.tally);
+                held.push(
+                    ordinal,
+                    frame.clone(),
+                    limits.hold_bytes_max,
+                    &mut self.tally,
+                );
             }
         }
         self.mark_dirty(index);
@@ -195,14 +207,15 @@ impl Hub {
 
     /// One batched publish: single frames for connections without the capability, batch
     /// frames with exactly the members a connection holds for the others.
-    fn deliver_batch(&mut self, members: &[Member]) {
+    pub(crate) fn deliver_batch(&mut self, members: &[Member]) {
         let mut involved: Vec<u32> = Vec::new();
         let mut seen = hashbrown::HashSet::new();
         for member in members {
             let Some(index) = self.index_of(member.topic) else {
                 continue;
             };
-            self.append_single(index, &member.frame);
+            self.admit_before(index, member.ordinal);
+            self.append_single(index, member);
             if self.local[index as usize].topic.policy().volatile {
                 // It has to be possible to skip it alone.
                 self.append_lane(index, 1, 1, |out| out.extend_from_slice(&member.frame));
@@ -240,11 +253,11 @@ impl Hub {
     }
 
     /// A member for connections without the capability and for those that are held back.
-    fn append_single(&mut self, index: u32, frame: &Bytes) {
-        self.append_lane(index, 0, 1, |out| out.extend_from_slice(frame));
+    fn append_single(&mut self, index: u32, member: &Member) {
+        self.append_lane(index, 0, 1, |out| out.extend_from_slice(&member.frame));
         let limit = self.config.limits.hold_bytes_max;
         for held in &mut self.local[index as usize].held {
-            held.push(frame.clone(), limit, &mut self.tally);
+            held.push(member.ordinal, member.frame.clone(), limit, &mut self.tally);
         }
     }
 

@@ -506,18 +506,19 @@ impl Hub {
             return Err(Cow::Borrowed(reason::RATE_LIMITED));
         }
         let now = self.now;
+        let position = self.position_of(conn, topic);
         for _ in 0..4 {
             let Ok(shared) = self.topics.open(topic, now) else {
                 break;
             };
-            let Some(head) = self.join(conn, &shared) else {
+            let Some(missed) = self.join(conn, &shared, position) else {
                 continue;
             };
             ack(self, conn);
             if hold {
                 self.hold(conn, topic);
             }
-            self.check_position(conn, &shared, head);
+            self.catch_up(conn, &shared, missed);
             return Ok(());
         }
         Err(Cow::Borrowed(reason::RATE_LIMITED))

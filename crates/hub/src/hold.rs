@@ -9,8 +9,10 @@ use millstream_core::Key;
 use crate::Hub;
 use crate::backlog::Audience;
 use crate::hub::at_mut;
+use crate::retain::{Missed, frame_number};
 use crate::stats::Tally;
 use crate::subs::Place;
+use crate::topics::Joined;
 use crate::turn::Shared;
 
 /// Events that wait for one connection.
@@ -20,6 +22,23 @@ pub(crate) struct Held {
     frames: VecDeque<Bytes>,
     bytes: usize,
     dropped: u32,
+    /// The topic's number at the subscription.
+    pub(crate) since: u64,
+    /// Events up to this one of the topic were published before the connection subscribed.
+    after: u64,
+    /// Deliveries of the worker among which such events may still be.
+    until: u64,
+    /// Nobody asked for anything to be held back: it only is not in a lane yet.
+    newcomer: bool,
+}
+
+/// A connection that subscribed while events from before were still on their way to its worker.
+/// They are not for it: it is let in with the first event that is, or when they all have come.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Newcomer {
+    conn: Key,
+    topic: u32,
+    until: u64,
 }
 
 /// What became of the events that were held back.
@@ -32,7 +51,10 @@ pub struct Released {
 }
 
 impl Held {
-    pub(crate) fn push(&mut self, frame: Bytes, bytes_max: usize, tally: &mut Tally) {
+    pub(crate) fn push(&mut self, ordinal: u64, frame: Bytes, bytes_max: usize, tally: &mut Tally) {
+        if ordinal <= self.after {
+            return;
+        }
         if self.dropped > 0 || self.bytes + frame.len() > bytes_max {
             // Nothing after a hole: what follows would only look complete.
             self.dropped += 1;
@@ -55,10 +77,14 @@ impl Hub {
             return false;
         };
         let slot = self.conns.get(conn).and_then(|conn| conn.subs.slot(index));
-        let Some(slot) = slot.filter(|slot| *slot != Place::HELD) else {
+        let Some(slot) = slot else {
             return false;
         };
-        self.leave_lane(conn, Place { topic: index, slot });
+        if slot == Place::HELD {
+            let held = self.held_mut(conn, index);
+            return held.is_some_and(|held| core::mem::take(&mut held.newcomer));
+        }
+        let since = self.leave_lane(conn, Place { topic: index, slot });
         if let Some(state) = at_mut(&mut self.conns, conn.index) {
             state.subs.set(index, Place::HELD);
         }
@@ -67,21 +93,116 @@ impl Hub {
             frames: VecDeque::new(),
             bytes: 0,
             dropped: 0,
+            since,
+            after: 0,
+            until: 0,
+            newcomer: false,
         };
         self.local[index as usize].held.push(held);
         true
     }
 
+    /// Subscribes a connection that must not see what is still on its way to this worker.
+    pub(crate) fn join_late(&mut self, conn: Key, index: u32, joined: &Joined) {
+        let until = self.topics.handed(self.worker);
+        if let Some(state) = at_mut(&mut self.conns, conn.index) {
+            state.subs.set(index, Place::HELD);
+        }
+        self.local[index as usize].held.push(Held {
+            conn: conn.index,
+            frames: VecDeque::new(),
+            bytes: 0,
+            dropped: 0,
+            since: joined.head,
+            after: joined.ordinal,
+            until,
+            newcomer: true,
+        });
+        self.newcomers.push_back(Newcomer {
+            conn,
+            topic: index,
+            until,
+        });
+    }
+
+    /// Lets those newcomers of a topic in for whom this event is the first.
+    #[inline]
+    pub(crate) fn admit_before(&mut self, index: u32, ordinal: u64) {
+        if !self.newcomers.is_empty() {
+            self.admit_newcomers(index, ordinal);
+        }
+    }
+
+    #[cold]
+    fn admit_newcomers(&mut self, index: u32, ordinal: u64) {
+        let mut at = 0;
+        while let Some(held) = self.local[index as usize].held.get(at) {
+            if held.newcomer && held.after < ordinal {
+                // Another one takes its place in the list.
+                self.let_in(index, at);
+            } else {
+                at += 1;
+            }
+        }
+    }
+
+    /// Lets newcomers in for whom nothing can come any more that is not for them.
+    #[cold]
+    pub(crate) fn let_newcomers_in(&mut self) {
+        while let Some(first) = self.newcomers.front().copied() {
+            if first.until > self.taken {
+                return;
+            }
+            self.newcomers.pop_front();
+            // Gone, let in, or somebody else by now: then it is for another entry to decide.
+            let taken = self.taken;
+            let waits =
+                |held: &Held| held.conn == first.conn.index && held.newcomer && held.until <= taken;
+            let local = self.local.get(first.topic as usize);
+            if let Some(at) = local.and_then(|local| local.held.iter().position(waits)) {
+                self.let_in(first.topic, at);
+            }
+        }
+        self.newcomers.shrink_to(NEWCOMERS_KEPT);
+    }
+
+    /// Moves an entry of the list of those held back into a lane.
+    fn let_in(&mut self, index: u32, at: usize) {
+        let held = self.local[index as usize].held.swap_remove(at);
+        let Some((key, conn)) = self.conns.get_at_mut(held.conn) else {
+            debug_assert!(false, "a connection that closes leaves its topics");
+            return;
+        };
+        conn.subs.remove(index);
+        self.join_lane(key, index, held.since);
+    }
+
+    /// The entry of a connection that is held back.
+    pub(crate) fn held_mut(&mut self, conn: Key, index: u32) -> Option<&mut Held> {
+        let held = &mut self.local[index as usize].held;
+        held.iter_mut().find(|held| held.conn == conn.index)
+    }
+
     /// Delivers what was held back, behind everything sent to the connection so far, and lets
     /// new events through. `None` when nothing was held back.
     pub fn release(&mut self, conn: Key, topic: &str) -> Option<Released> {
+        self.release_after(conn, topic, 0)
+    }
+
+    /// The same without events numbered up to `number`: what was sent meanwhile holds them already.
+    pub fn release_after(&mut self, conn: Key, topic: &str, number: u64) -> Option<Released> {
         let index = self.local_index(topic)?;
         self.conns
             .get(conn)?
             .subs
             .slot(index)
             .filter(|slot| *slot == Place::HELD)?;
-        let held = self.drop_held(conn, index)?;
+        self.held_mut(conn, index).filter(|held| !held.newcomer)?;
+        let mut held = self.drop_held(conn, index)?;
+        if number > 0 {
+            held.frames
+                .retain(|frame| frame_number(frame).is_none_or(|own| own > number));
+        }
         let released = Released {
             frames: held.frames.len(),
             dropped: held.dropped,
@@ -89,22 +210,43 @@ impl Hub {
         if let Some(state) = at_mut(&mut self.conns, conn.index) {
             state.subs.remove(index);
         }
-        let topics: Audience =
-            std::iter::once((Arc::clone(&self.local[index as usize].topic), 1)).collect();
-        for bytes in held.frames {
+        self.send_kept(conn, index, held.frames);
+        if held.dropped > 0 {
+            self.send_gap_mark(conn, index);
+        }
+        if held.until > self.taken {
+            // Events from before its subscription may still come.
+            let joined = Joined {
+                head: held.since,
+                ordinal: held.after,
+                missed: Missed::Nothing,
+            };
+            self.join_late(conn, index, &joined);
+        } else {
+            self.join_lane(conn, index, held.since);
+        }
+        Some(released)
+    }
+
+    /// Gives one connection frames of a topic that exist already.
+    pub(crate) fn send_kept(
+        &mut self,
+        conn: Key,
+        index: u32,
+        frames: impl IntoIterator<Item = Bytes>,
+    ) {
+        let topic = Arc::clone(&self.local[index as usize].topic);
+        let topics: Audience = std::iter::once((topic, 1)).collect();
+        for bytes in frames {
             let stamp = self.stamp(crate::hub::Source::Group);
             self.stamp(crate::hub::Source::None);
+            self.turn_bytes += bytes.len();
             self.turn_of(conn.index).shared.push(Shared {
                 stamp,
                 bytes,
                 topics: Arc::clone(&topics),
             });
         }
-        if held.dropped > 0 {
-            self.send_gap_mark(conn, index);
-        }
-        self.join_lane(conn, index);
-        Some(released)
     }
 
     /// Removes the entry of a connection that is held back.
@@ -114,3 +256,6 @@ impl Hub {
         Some(held.swap_remove(at))
     }
 }
+
+/// Room for newcomers that is kept.
+const NEWCOMERS_KEPT: usize = 64;

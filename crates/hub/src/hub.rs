@@ -11,8 +11,9 @@ use crate::backlog::{Backlog, Bounds};
 use crate::coalesce::Coalesced;
 use crate::event::{CloseSummary, Event};
 use crate::gate::Gates;
-use crate::hold::Held;
+use crate::hold::{Held, Newcomer};
 use crate::requests::{RequestError, Requests};
+use crate::retain::Missed;
 use crate::stats::Tally;
 use crate::subs::{Place, Subs};
 use crate::topics::{Topic, Topics};
@@ -79,6 +80,10 @@ pub struct Hub {
     pub(crate) timers: Wheel<Timer>,
     pub(crate) tally: Tally,
     pub(crate) scratch: crate::flush::Scratch,
+    /// Deliveries taken so far.
+    pub(crate) taken: u64,
+    /// Who subscribed while deliveries were on their way, in order.
+    pub(crate) newcomers: VecDeque<Newcomer>,
     subscriptions: usize,
     backlog_bytes: usize,
     /// Time of the current turn.
@@ -227,6 +232,8 @@ impl Hub {
             timers: Wheel::new(core::time::Duration::from_millis(10)),
             tally: Tally::default(),
             scratch: crate::flush::Scratch::default(),
+            taken: 0,
+            newcomers: VecDeque::new(),
             subscriptions: 0,
             backlog_bytes: 0,
             now: Millis::ZERO,
@@ -487,25 +494,36 @@ impl Hub {
             return;
         }
         let places: Vec<Place> = conn.subs.iter().filter(|p| p.slot != Place::HELD).collect();
-        for place in &places {
-            self.leave_lane(key, *place);
-        }
+        let since: Vec<u64> = places
+            .iter()
+            .map(|place| self.leave_lane(key, *place))
+            .collect();
         if let Some(conn) = self.conns.get_mut(key) {
             conn.batch = batch;
         }
-        for place in places {
-            self.join_lane(key, place.topic);
+        for (place, since) in places.into_iter().zip(since) {
+            self.join_lane(key, place.topic, since);
         }
     }
 
-    /// Subscribes; the topic must not be held yet. Gives the topic's number at that moment.
-    pub(crate) fn join(&mut self, key: Key, topic: &Arc<Topic>) -> Option<u64> {
-        let head = topic.join(self.worker)?;
+    /// Subscribes; the topic must not be held yet. Says what the connection has missed since the
+    /// position it gives, if it gives one.
+    pub(crate) fn join(
+        &mut self,
+        key: Key,
+        topic: &Arc<Topic>,
+        position: Option<f64>,
+    ) -> Option<Missed> {
+        let joined = topic.join(self.worker, position)?;
         let index = self.localise(topic);
-        self.join_lane(key, index);
+        if self.topics.handed(self.worker) == self.taken {
+            self.join_lane(key, index, joined.head);
+        } else {
+            self.join_late(key, index, &joined);
+        }
         self.subscriptions += 1;
         self.tally.subscribed += 1;
-        Some(head)
+        Some(joined.missed)
     }
 
     /// Ends a subscription, held back or not.
@@ -535,7 +553,8 @@ impl Hub {
         true
     }
 
-    pub(crate) fn join_lane(&mut self, key: Key, index: u32) {
+    /// Lets a topic's events through. `since` is the topic's number at the subscription.
+    pub(crate) fn join_lane(&mut self, key: Key, index: u32, since: u64) {
         let Some(conn) = self.conns.get_mut(key) else {
             return;
         };
@@ -544,6 +563,9 @@ impl Hub {
         let lane = &mut local.lanes[usize::from(lane_number)];
         let slot = u32::try_from(lane.subs.len()).unwrap_or(u32::MAX);
         lane.subs.push(key.index);
+        if local.topic.policy().retain > 0 {
+            lane.since.push(since);
+        }
         conn.subs.set(index, slot);
         if !lane.chunks.is_empty() {
             // Earlier output of this turn is not for the newcomer.
@@ -559,10 +581,11 @@ impl Hub {
         }
     }
 
-    pub(crate) fn leave_lane(&mut self, key: Key, place: Place) {
+    /// Gives the topic's number at the subscription, if the topic keeps events.
+    pub(crate) fn leave_lane(&mut self, key: Key, place: Place) -> u64 {
         let Place { topic: index, slot } = place;
         let Some(conn) = self.conns.get_mut(key) else {
-            return;
+            return 0;
         };
         conn.subs.remove(index);
         let lane_number = u8::from(conn.batch);
@@ -573,6 +596,10 @@ impl Hub {
             "slots are kept right"
         );
         lane.subs.swap_remove(slot as usize);
+        let since = match lane.since.is_empty() {
+            true => 0,
+            false => lane.since.swap_remove(slot as usize),
+        };
         let moved = lane.subs.get(slot as usize).copied();
         let chunks = u32::try_from(lane.chunks.len()).unwrap_or(u32::MAX);
         if let Some(moved) = moved
@@ -600,6 +627,7 @@ impl Hub {
                 }
             }
         }
+        since
     }
 
     /// The index of a topic in this hub, if anyone here holds it.

@@ -15,6 +15,7 @@ mod pressure;
 mod publish;
 mod requests;
 mod resume;
+mod retain;
 mod stats;
 mod subs;
 mod topics;
@@ -28,6 +29,7 @@ pub use gate::{Ticket, Verdict, reason};
 pub use hold::Released;
 pub use hub::{Hub, HubConfig};
 pub use limits::Limits;
+pub use millstream_replay::Outcome;
 pub use policy::{Overflow, Pattern, PolicyTable, TopicPolicy};
 pub use pressure::{Load, Pressure, PressureConfig, Reason, Snapshot, TopPublisher};
 pub use publish::{
@@ -36,5 +38,6 @@ pub use publish::{
 };
 pub use requests::RequestError;
 pub use resume::Receipt;
+pub use retain::{History, Retained};
 pub use stats::Stats;
 pub use topics::{OpenError, Topic, TopicRate, Topics};

@@ -60,6 +60,12 @@ pub struct Limits {
     pub resume_topics_max: u32,
     /// How long those positions wait for the client to subscribe. Default 30 s.
     pub resume_hold: Duration,
+    /// Bytes of the events that all topics together keep for those who come back, each charged
+    /// with 64 bytes more. Default 64 MiB; one topic keeps at most an eighth of it, and may be
+    /// over it for the instant of a publish. At the limit the topic that was written to least
+    /// recently loses its oldest events. An event that is larger than a topic's part is not kept;
+    /// who needs it is told to reload. Counter: `retained_evicted`.
+    pub retained_bytes_max: usize,
     /// Members of one `publish_batched`. Default 4,096; more are refused.
     pub batch_members_max: u32,
 }
@@ -83,6 +89,7 @@ impl Default for Limits {
             request_timeout: Duration::from_secs(5),
             resume_topics_max: 10_000,
             resume_hold: Duration::from_secs(30),
+            retained_bytes_max: 64 * 1024 * 1024,
             batch_members_max: 4_096,
         }
     }

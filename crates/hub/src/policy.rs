@@ -24,6 +24,9 @@ pub struct TopicPolicy {
     /// Publishes carry no number, are never replayed, and skip every connection that has a
     /// backlog, without a gap mark.
     pub volatile: bool,
+    /// Newest events that are kept for those who come back. Default none; a volatile topic keeps
+    /// none whatever this says.
+    pub retain: u32,
 }
 
 /// A pattern over topic names: exact text, a prefix (`room:*`) or everything (`*`).
@@ -55,6 +58,15 @@ impl Pattern {
         }
     }
 
+    /// Means one topic, whatever its name.
+    #[must_use]
+    pub fn exact(topic: &str) -> Self {
+        Self {
+            text: topic.into(),
+            prefix: false,
+        }
+    }
+
     /// Whether the topic is one of those meant.
     #[must_use]
     pub fn matches(&self, topic: &str) -> bool {
@@ -70,6 +82,7 @@ impl Pattern {
 #[derive(Debug, Clone, Default)]
 pub struct PolicyTable {
     rules: Vec<(Pattern, TopicPolicy)>,
+    retained: Vec<(Pattern, u32)>,
 }
 
 impl PolicyTable {
@@ -80,12 +93,37 @@ impl PolicyTable {
         self
     }
 
+    /// Lets matching topics keep their newest events, whatever else holds for them. Where several
+    /// patterns match, the largest number counts.
+    ///
+    /// ```
+    /// use millstream_hub::{Pattern, PolicyTable};
+    /// let table = PolicyTable::default().retaining(Pattern::new("room:*"), 100);
+    /// assert_eq!(table.policy("room:7").retain, 100);
+    /// assert_eq!(table.policy("lobby").retain, 0);
+    /// ```
+    #[must_use]
+    pub fn retaining(mut self, pattern: Pattern, events: u32) -> Self {
+        self.retained.push((pattern, events));
+        self
+    }
+
     /// The policy of a topic. O(rules); asked once per topic when it is first seen.
     #[must_use]
     pub fn policy(&self, topic: &str) -> TopicPolicy {
-        self.rules
+        let rule = self
+            .rules
             .iter()
-            .find(|(pattern, _)| pattern.matches(topic))
-            .map_or_else(TopicPolicy::default, |(_, policy)| *policy)
+            .find(|(pattern, _)| pattern.matches(topic));
+        let mut policy = rule.map_or_else(TopicPolicy::default, |(_, policy)| *policy);
+        let retained = self
+            .retained
+            .iter()
+            .filter(|(pattern, _)| pattern.matches(topic));
+        policy.retain = match policy.volatile {
+            true => 0,
+            false => retained.fold(policy.retain, |most, (_, events)| most.max(*events)),
+        };
+        policy
     }
 }

@@ -35,6 +35,8 @@ pub enum Delivery {
     Event {
         /// The topic it belongs to.
         topic: TopicId,
+        /// How many events that topic has had, this one included.
+        ordinal: u64,
         /// The complete WebSocket frame.
         frame: Bytes,
         /// Whether connections with a backlog skip it.
@@ -63,6 +65,8 @@ impl Delivery {
 #[derive(Debug, Clone)]
 pub struct Member {
     pub(crate) topic: TopicId,
+    /// How many events that topic has had, this one included.
+    pub(crate) ordinal: u64,
     pub(crate) frame: Bytes,
     /// Bytes of the WebSocket header in front of the JSON.
     pub(crate) header: u8,
@@ -189,7 +193,8 @@ impl<I: Inboxes> Publisher<'_, I> {
     ///
     /// # Cost
     /// One table lookup, one lock, one encoding. With subscribers only on the calling worker
-    /// the event is encoded straight into that worker's batch and nothing is allocated.
+    /// the event is encoded straight into that worker's batch and nothing is allocated. A topic
+    /// that keeps events costs one allocation more, two with subscribers elsewhere.
     pub fn publish(
         &self,
         local: Option<&mut Hub>,
@@ -199,7 +204,7 @@ impl<I: Inboxes> Publisher<'_, I> {
         options: PublishOptions,
     ) -> Result<Published, PublishError> {
         check_event(event).map_err(PublishError::Event)?;
-        self.with_topic(topic, local, |topic, state, local| {
+        let published = self.with_topic(topic, local, |topic, state, local| {
             let size = envelope_size(topic, event, data);
             check_size(size)?;
             let volatile = options.volatile || topic.policy().volatile;
@@ -213,8 +218,14 @@ impl<I: Inboxes> Publisher<'_, I> {
                 volatile,
                 size,
             };
-            Ok(self.fan_out(topic, state, local, event, encode))
-        })
+            let kept = seq.is_some() && topic.policy().retain > 0;
+            Ok((self.fan_out(topic, state, local, event, encode), kept))
+        });
+        let (published, kept) = published?;
+        if kept {
+            self.topics.trim();
+        }
+        Ok(published)
     }
 
     /// Publishes bytes of an application's own protocol as they are, without a number.
@@ -279,6 +290,7 @@ impl<I: Inboxes> Publisher<'_, I> {
             for state in &states {
                 self.refuse_when_full(state)?;
             }
+            let mut kept = false;
             let survivors = surviving(members);
             let mut results = Vec::with_capacity(members.len());
             let mut encoded = Vec::with_capacity(members.len());
@@ -294,9 +306,13 @@ impl<I: Inboxes> Publisher<'_, I> {
                     let state: &mut TopicState = &mut states[at];
                     let seq =
                         (member.numbered && !topic.policy().volatile).then(|| state.advance());
-                    encoded.push(encode_member(topic, member, seq));
-                    let bytes = encoded.last().map_or(0, |member| member.frame.len());
-                    self.topics.count(topic, state, bytes);
+                    let one = encode_member(topic, member, seq, state.count_event());
+                    self.topics.count(topic, state, one.frame.len());
+                    if let Some(seq) = seq.filter(|_| topic.policy().retain > 0) {
+                        self.topics.keep(topic, state, seq, one.frame.clone());
+                        kept = true;
+                    }
+                    encoded.push(one);
                     result.seq = seq;
                     for (sum, count) in audience.iter_mut().zip(state.audience()) {
                         result.delivered |= *count > 0;
@@ -306,6 +322,10 @@ impl<I: Inboxes> Publisher<'_, I> {
                 results.push(result);
             }
             let queued = self.hand_over_batch(local, encoded.into(), &audience);
+            drop(states);
+            if kept {
+                self.topics.trim();
+            }
             for result in &mut results {
                 result.queued = queued;
             }
@@ -335,8 +355,7 @@ impl<I: Inboxes> Publisher<'_, I> {
         let own = local.as_ref().map(|hub| hub.worker());
         for (worker, count) in (0_u16..).zip(audience) {
             if *count > 0 && Some(worker) != own {
-                self.inboxes
-                    .push(worker, Delivery::Batch(Arc::clone(&members)));
+                self.hand_over(worker, Delivery::Batch(Arc::clone(&members)));
             }
         }
         let Some(hub) = local else { return false };
@@ -347,11 +366,16 @@ impl<I: Inboxes> Publisher<'_, I> {
             return false;
         }
         if self.inboxes.is_empty(hub.worker()) {
-            hub.deliver(&Delivery::Batch(members));
+            hub.deliver_batch(&members);
             return false;
         }
-        self.inboxes.push(hub.worker(), Delivery::Batch(members));
+        self.hand_over(hub.worker(), Delivery::Batch(members));
         true
+    }
+
+    fn hand_over(&self, worker: u16, delivery: Delivery) {
+        self.topics.count_handed(worker);
+        self.inboxes.push(worker, delivery);
     }
 
     /// Opens a topic and runs `work` with its state locked, again if it was forgotten between.
@@ -409,13 +433,16 @@ impl<I: Inboxes> Publisher<'_, I> {
                 }
             }
         }
+        let (id, ordinal) = (topic.id(), state.count_event());
+        let kept = seq.filter(|_| topic.policy().retain > 0);
         let direct = own.is_some_and(|worker| self.inboxes.is_empty(worker));
         if let (Some(hub), false, true) = (local, elsewhere, direct || !here) {
             // The common case of one worker: straight into the batch.
-            let bytes = if here {
-                hub.append(topic.id(), volatile, &encode)
-            } else {
-                size
+            let hub = here.then_some(hub);
+            let bytes = match (kept, hub) {
+                (Some(number), hub) => self.append_kept(topic, state, hub, number, &encode),
+                (None, Some(hub)) => hub.append(id, ordinal, volatile, &encode),
+                (None, None) => size,
             };
             self.topics.count(topic, state, bytes);
             return Published {
@@ -425,28 +452,55 @@ impl<I: Inboxes> Publisher<'_, I> {
             };
         }
         let mut frame = Vec::new();
-        if delivered {
+        if delivered || kept.is_some() {
             encode(&mut frame);
         }
-        self.topics
-            .count(topic, state, if delivered { frame.len() } else { size });
+        let bytes = if frame.is_empty() { size } else { frame.len() };
+        self.topics.count(topic, state, bytes);
         let frame = Bytes::from(frame);
-        let id = topic.id();
         for (worker, count) in (0_u16..).zip(state.audience()) {
             if *count > 0 {
                 let delivery = Delivery::Event {
                     topic: id,
+                    ordinal,
                     frame: frame.clone(),
                     volatile,
                 };
-                self.inboxes.push(worker, delivery);
+                self.hand_over(worker, delivery);
             }
+        }
+        if let Some(number) = kept {
+            self.topics.keep(topic, state, number, frame);
         }
         Published {
             delivered,
             seq,
             queued: here,
         }
+    }
+}
+
+impl<I> Publisher<'_, I> {
+    /// Encodes an event once, for the topic to keep and for this worker's batch.
+    fn append_kept(
+        &self,
+        topic: &Arc<Topic>,
+        state: &mut TopicState,
+        hub: Option<&mut Hub>,
+        number: u64,
+        encode: impl Fn(&mut Vec<u8>),
+    ) -> usize {
+        let mut frame = Vec::new();
+        encode(&mut frame);
+        if let Some(hub) = hub {
+            // What has a number is not volatile.
+            hub.append(topic.id(), state.ordinal(), false, &|out: &mut Vec<u8>| {
+                out.extend_from_slice(&frame);
+            });
+        }
+        let bytes = frame.len();
+        self.topics.keep(topic, state, number, frame.into());
+        bytes
     }
 }
 
@@ -506,24 +560,30 @@ fn check_size(bytes: usize) -> Result<(), PublishError> {
     }
 }
 
-fn encode_member(topic: &Topic, member: &BatchMember<'_>, seq: Option<u64>) -> Member {
+fn encode_member(
+    topic: &Topic,
+    member: &BatchMember<'_>,
+    seq: Option<u64>,
+    ordinal: u64,
+) -> Member {
     let mut frame = Vec::new();
     wire::encode_envelope(&mut frame, topic.prefix(), member.event, member.data, seq);
-    // A server frame's header, from the length of the whole frame.
-    let header = match frame.len() {
+    let header = header_len(frame.len());
+    debug_assert_eq!(frame.get(header), Some(&b'{'), "an envelope follows");
+    Member {
+        topic: topic.id(),
+        ordinal,
+        header: u8::try_from(header).unwrap_or_default(),
+        frame: frame.into(),
+    }
+}
+
+/// Bytes of a server frame's header, from the length of the whole frame.
+pub(crate) const fn header_len(frame: usize) -> usize {
+    match frame {
         0..=127 => 2,
         128..=65_539 => 4,
         _ => 10,
-    };
-    debug_assert_eq!(
-        frame.get(usize::from(header)),
-        Some(&b'{'),
-        "an envelope follows"
-    );
-    Member {
-        topic: topic.id(),
-        header,
-        frame: frame.into(),
     }
 }
 

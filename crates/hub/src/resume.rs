@@ -8,6 +8,8 @@ use millstream_wire::{self as wire, ClientFrame};
 use crate::Hub;
 use crate::event::Event;
 use crate::hub::Timer;
+use crate::retain::Missed;
+use crate::subs::Place;
 use crate::topics::Topic;
 
 /// Whose a text message is.
@@ -119,30 +121,77 @@ impl Hub {
         }
         for topic in held {
             if self.holds(conn, &topic)
-                && let Some(topic) = self.topics.find(&topic)
+                && let Some(index) = self.local_index(&topic)
             {
-                let head = topic.lock().head;
-                self.check_position(conn, &topic, head);
+                let topic = Arc::clone(&self.local[index as usize].topic);
+                self.catch_up_held(conn, index, &topic);
             }
         }
     }
 
-    /// Tells a client that resumed from somewhere else than the topic's present number to
-    /// reload it: the hub keeps no history, so whatever lies between is not to be had here.
-    pub(crate) fn check_position(&mut self, conn: Key, topic: &Arc<Topic>, head: u64) {
+    /// How far the client was on a topic, if it has said so.
+    pub(crate) fn position_of(&self, conn: Key, topic: &str) -> Option<f64> {
+        let extra = self.conns.get(conn)?.extra.as_deref()?;
+        extra.positions.get(topic).copied()
+    }
+
+    /// Gives a client that holds a topic already what it missed before it did.
+    fn catch_up_held(&mut self, conn: Key, index: u32, topic: &Arc<Topic>) {
+        let Some(position) = self.position_of(conn, topic.name()) else {
+            return;
+        };
+        let since = self.subscribed_at(conn, index);
+        #[allow(clippy::cast_precision_loss, reason = "numbers stay below 2^53")]
+        let missed = topic.locked(|state| match since {
+            // Everything since then comes as it is published.
+            Some(since) if (since as f64..=state.head as f64).contains(&position) => {
+                Missed::Nothing
+            }
+            // It has got events already: older ones behind them would be taken for newer.
+            Some(since) if since != state.head => Missed::Unknown,
+            _ => state.missed(position),
+        });
+        self.catch_up(conn, topic, missed.unwrap_or(Missed::Unknown));
+    }
+
+    /// The topic's number when the connection subscribed; known for topics that keep events.
+    fn subscribed_at(&mut self, conn: Key, index: u32) -> Option<u64> {
+        let state = self.conns.get(conn)?;
+        let (lane, slot) = (usize::from(state.batch), state.subs.slot(index)?);
+        let local = &self.local[index as usize];
+        if local.topic.policy().retain == 0 {
+            return None;
+        }
+        if slot == Place::HELD {
+            return self.held_mut(conn, index).map(|held| held.since);
+        }
+        local.lanes[lane].since.get(slot as usize).copied()
+    }
+
+    /// Sends what a client has missed on a topic, or tells it to load the topic again: when more
+    /// is gone than is kept, and when it would be more than a slow reader may have waiting.
+    pub(crate) fn catch_up(&mut self, conn: Key, topic: &Arc<Topic>, missed: Missed) {
         let Some(extra) = self.extra(conn) else {
             return;
         };
-        let Some(position) = extra.positions.remove(&**topic.name()) else {
+        extra.positions.remove(&**topic.name());
+        self.tidy(conn);
+        let Some(index) = self.index_of(topic.id()) else {
             return;
         };
-        // Numbers stay below 2^53, so the comparison is exact.
-        #[allow(clippy::cast_precision_loss, reason = "numbers stay below 2^53")]
-        let complete = position == head as f64;
-        if !complete && let Some(index) = self.index_of(topic.id()) {
-            self.send_gap_mark(conn, index);
+        match missed {
+            Missed::Nothing => {}
+            Missed::Unknown => self.send_gap_mark(conn, index),
+            Missed::Events(frames) => {
+                let bytes: usize = frames.iter().map(|frame| frame.len()).sum();
+                if self.pending(conn) + bytes > self.config.limits.backlog_bytes_max {
+                    self.send_gap_mark(conn, index);
+                } else {
+                    self.tally.replayed += frames.len() as u64;
+                    self.send_kept(conn, index, frames);
+                }
+            }
         }
-        self.tidy(conn);
     }
 
     pub(crate) fn send_gap_mark(&mut self, conn: Key, index: u32) {

@@ -61,6 +61,12 @@ counters! {
     dropped_held,
     /// Gap marks written: the receiver is told to reload that topic.
     gap_marks,
+    /// Events kept for those who come back.
+    retained,
+    /// Kept events dropped because `retained_bytes_max` or a topic's part of it was reached.
+    retained_evicted,
+    /// Missed events sent to clients that came back.
+    replayed,
     /// Connections closed because they read too slowly.
     slow_closed,
     /// Subscriptions made.

@@ -11,6 +11,7 @@ use millstream_wire::TopicPrefix;
 use parking_lot::{Mutex, RwLock};
 use smallvec::SmallVec;
 
+use crate::retain::{Kept, Missed, Retention};
 use crate::{PolicyTable, Stats, TopicPolicy};
 
 /// All topics of a process.
@@ -36,6 +37,9 @@ pub struct Topics {
     forgotten: AtomicU64,
     policies: PolicyTable,
     stats: Arc<Stats>,
+    retention: Retention,
+    /// Deliveries handed to each worker so far.
+    handed: Box<[Counter]>,
     /// Topics published to since the last pressure sample.
     active: Mutex<Vec<Arc<Topic>>>,
 }
@@ -55,8 +59,12 @@ pub struct Topic {
 pub(crate) struct TopicState {
     /// The number given out last.
     pub(crate) head: u64,
+    /// Events published so far, numbered or not: the order in which workers see them.
+    ordinal: u64,
     /// Subscribers per worker.
     audience: SmallVec<[u32; 4]>,
+    /// The newest events, if the topic keeps any.
+    pub(crate) kept: Kept,
     /// Forgotten by the table: whoever still holds it has to look the name up again.
     retired: bool,
     window_messages: u32,
@@ -85,6 +93,22 @@ pub struct TopicRate {
     /// Bytes of frames in the window.
     pub bytes: u64,
 }
+
+/// A subscription as the topic saw it begin.
+#[derive(Debug)]
+pub(crate) struct Joined {
+    /// The number of the last event before it.
+    pub(crate) head: u64,
+    /// The ordinal of the last event before it.
+    pub(crate) ordinal: u64,
+    /// What was missed since the position that was given.
+    pub(crate) missed: Missed,
+}
+
+/// A counter on a cache line of its own: each belongs to another worker.
+#[derive(Debug, Default)]
+#[repr(align(64))]
+struct Counter(AtomicU64);
 
 #[derive(Debug, Default)]
 struct Shard {
@@ -118,6 +142,8 @@ impl Topics {
             forgotten: AtomicU64::new(0),
             policies,
             stats,
+            retention: Retention::default(),
+            handed: (0..workers).map(|_| Counter::default()).collect(),
             active: Mutex::default(),
         }
     }
@@ -246,25 +272,58 @@ impl Topics {
             .saturating_mul(1024)
     }
 
+    /// Forgets the oldest topic without subscribers; one that keeps events only if there is no
+    /// other among those that are looked at.
     fn evict(&self, shard: &mut Shard) -> bool {
-        for _ in 0..EVICTION_PROBES.min(shard.queue.len()) {
-            let Some(topic) = shard.queue.pop_front() else {
-                return false;
-            };
-            let mut state = topic.state.lock();
-            if state.audience.iter().any(|count| *count > 0) {
+        for with_events in [false, true] {
+            for _ in 0..EVICTION_PROBES.min(shard.queue.len()) {
+                let Some(topic) = shard.queue.pop_front() else {
+                    return false;
+                };
+                let mut state = topic.state.lock();
+                let spared = !with_events && !state.kept.is_empty();
+                if spared || state.audience.iter().any(|count| *count > 0) {
+                    drop(state);
+                    shard.queue.push_back(topic);
+                    continue;
+                }
+                state.retired = true;
+                self.forgotten.fetch_max(state.head, Ordering::AcqRel);
+                self.drop_kept(&mut state);
                 drop(state);
-                shard.queue.push_back(topic);
-                continue;
+                shard.by_name.remove(&*topic.name);
+                Stats::bump(&self.stats.topics_evicted);
+                return true;
             }
-            state.retired = true;
-            self.forgotten.fetch_max(state.head, Ordering::AcqRel);
-            drop(state);
-            shard.by_name.remove(&*topic.name);
-            Stats::bump(&self.stats.topics_evicted);
-            return true;
         }
         false
+    }
+
+    /// What a topic of that name would be told by its policy.
+    pub(crate) fn policy(&self, name: &str) -> TopicPolicy {
+        self.policies.policy(name)
+    }
+
+    pub(crate) fn retention(&self) -> &Retention {
+        &self.retention
+    }
+
+    pub(crate) fn retention_mut(&mut self) -> &mut Retention {
+        &mut self.retention
+    }
+
+    /// Counts a delivery that is about to be handed to a worker.
+    pub(crate) fn count_handed(&self, worker: u16) {
+        if let Some(handed) = self.handed.get(usize::from(worker)) {
+            handed.0.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// Deliveries handed to a worker so far; at least those of topics whose lock was taken since.
+    pub(crate) fn handed(&self, worker: u16) -> u64 {
+        self.handed
+            .get(usize::from(worker))
+            .map_or(0, |handed| handed.0.load(Ordering::Relaxed))
     }
 }
 
@@ -319,13 +378,17 @@ impl Topic {
         self.state.lock()
     }
 
-    /// One more subscriber on `worker`; gives the number of the last event before it.
-    pub(crate) fn join(&self, worker: u16) -> Option<u64> {
+    /// One more subscriber on `worker`, who has seen the topic up to `position`, if at all.
+    pub(crate) fn join(&self, worker: u16, position: Option<f64>) -> Option<Joined> {
         self.locked(|state| {
             if let Some(count) = state.audience.get_mut(usize::from(worker)) {
                 *count += 1;
             }
-            state.head
+            Joined {
+                head: state.head,
+                ordinal: state.ordinal,
+                missed: position.map_or(Missed::Nothing, |position| state.missed(position)),
+            }
         })
     }
 
@@ -346,6 +409,17 @@ impl TopicState {
         self.head = before + 1;
         assert!(self.head > before); // clients keep the maximum: it must never go back
         self.head
+    }
+
+    /// Counts an event, numbered or not.
+    pub(crate) fn count_event(&mut self) -> u64 {
+        self.ordinal += 1;
+        self.ordinal
+    }
+
+    /// Events counted so far.
+    pub(crate) fn ordinal(&self) -> u64 {
+        self.ordinal
     }
 
     /// Subscribers of each worker.

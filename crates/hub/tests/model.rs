@@ -39,10 +39,32 @@ fn pressing() -> impl Strategy<Value = Vec<u8>> {
         .prop_map(|steps| PRELUDE.iter().copied().chain(steps.concat()).collect())
 }
 
+/// Mostly clients that leave topics, come back to them and say where they were.
+fn returning() -> impl Strategy<Value = Vec<u8>> {
+    let seen = proptest::collection::vec((0..4_u8, 0..7_u8), 1..4);
+    let step = prop_oneof![
+        4 => (0..4_u8, 0..9_u8).prop_map(|(topic, size)| vec![7, topic, size, 2]),
+        3 => (0..2_u8, seen).prop_map(|(conn, seen)| {
+            let count = u8::try_from(seen.len()).expect("few");
+            let seen = seen.into_iter().flat_map(|(topic, behind)| [topic, behind]);
+            [21, conn, count].into_iter().chain(seen).collect()
+        }),
+        2 => (0..2_u8, 0..4_u8).prop_map(|(conn, topic)| vec![5, conn, topic]),
+        3 => (0..2_u8, 0..4_u8)
+            .prop_map(|(conn, topic)| vec![2, conn, topic, 6, conn, 0, 1, 1, 1]),
+        1 => (0..2_u8, 0..2_u8).prop_map(|(conn, batch)| vec![14, conn, batch]),
+        1 => (0..2_u8, 0..4_u8, 0..2_u8).prop_map(|(conn, topic, on)| vec![15, conn, topic, on]),
+        1 => Just(vec![23]),
+    ];
+    proptest::collection::vec(step, 0..60)
+        .prop_map(|steps| PRELUDE.iter().copied().chain(steps.concat()).collect())
+}
+
 fn operations() -> impl Strategy<Value = Vec<u8>> {
     prop_oneof![
         1 => proptest::collection::vec(any::<u8>(), 0..400),
         2 => pressing(),
+        2 => returning(),
     ]
 }
 

@@ -58,7 +58,7 @@ impl Desk {
     fn new(hello: bool) -> Self {
         let overflow = |overflow| TopicPolicy {
             overflow,
-            volatile: false,
+            ..TopicPolicy::default()
         };
         let policies = PolicyTable::default()
             .with(Pattern::new("latest:*"), overflow(Overflow::Coalesce))

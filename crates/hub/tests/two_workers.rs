@@ -13,13 +13,16 @@ use std::sync::Arc;
 
 use millstream_core::{Key, Millis, RawJsonRef};
 use millstream_hub::{
-    BatchMember, Delivery, Hub, HubConfig, Inboxes, PolicyTable, PublishError, PublishOptions,
-    Publisher, Sink, Topics, Wrote,
+    BatchMember, Delivery, Hub, HubConfig, Inboxes, Pattern, PolicyTable, PublishError,
+    PublishOptions, Publisher, Sink, Topics, Wrote,
 };
 use millstream_wire::{DecodeLimits, Decoder, Event as Frame, Input, Role};
 use proptest::prelude::*;
 
 const TOPICS: [&str; 3] = ["a", "b", "c"];
+/// The last one keeps nothing.
+const RETAINED: [&str; 2] = ["a", "b"];
+const RETAIN: usize = 3;
 /// Deliveries a worker may owe before publishes to it are refused.
 const OWED_MAX: usize = 4;
 
@@ -63,8 +66,10 @@ impl Sink for Wires {
 struct Reader {
     worker: usize,
     key: Key,
-    /// Per topic held: what it had to see since it subscribed. Everybody stays once in.
+    /// Per topic ever held: what it had to see while it held it.
     due: BTreeMap<&'static str, Vec<String>>,
+    /// Topics it holds, and whether their events are held back.
+    holds: BTreeMap<&'static str, bool>,
 }
 
 struct Cluster {
@@ -73,6 +78,8 @@ struct Cluster {
     hubs: Vec<(Hub, Wires)>,
     readers: Vec<Reader>,
     heads: BTreeMap<&'static str, u64>,
+    /// Numbered events since the beginning, by topic.
+    past: BTreeMap<&'static str, Vec<String>>,
     counter: u64,
 }
 
@@ -89,7 +96,18 @@ enum Step {
     Flush {
         worker: usize,
     },
+    /// `behind` is how many events the reader says it has missed; with `hold` they wait.
     Join {
+        reader: usize,
+        topic: usize,
+        behind: Option<u8>,
+        hold: bool,
+    },
+    Leave {
+        reader: usize,
+        topic: usize,
+    },
+    Release {
         reader: usize,
         topic: usize,
     },
@@ -107,7 +125,11 @@ impl Cluster {
             count,
             1,
             1_000,
-            PolicyTable::default(),
+            RETAINED
+                .iter()
+                .fold(PolicyTable::default(), |table, topic| {
+                    table.retaining(Pattern::new(topic), u32::try_from(RETAIN).expect("works"))
+                }),
             Arc::default(),
         ));
         let config = Arc::new(HubConfig::default());
@@ -126,6 +148,7 @@ impl Cluster {
                     worker,
                     key,
                     due: BTreeMap::new(),
+                    holds: BTreeMap::new(),
                 });
             }
             hubs.push((hub, Wires::default()));
@@ -143,6 +166,7 @@ impl Cluster {
             hubs,
             readers,
             heads,
+            past: BTreeMap::new(),
             counter: 0,
         }
     }
@@ -161,7 +185,14 @@ impl Cluster {
                 let (hub, wires) = &mut self.hubs[worker];
                 hub.flush(wires);
             }
-            Step::Join { reader, topic } => self.join(*reader, TOPICS[topic % TOPICS.len()]),
+            Step::Join {
+                reader,
+                topic,
+                behind,
+                hold,
+            } => self.join(*reader, TOPICS[topic % TOPICS.len()], *behind, *hold),
+            Step::Leave { reader, topic } => self.leave(*reader, TOPICS[topic % TOPICS.len()]),
+            Step::Release { reader, topic } => self.release(*reader, TOPICS[topic % TOPICS.len()]),
             Step::Publish {
                 from,
                 topic,
@@ -172,14 +203,53 @@ impl Cluster {
         }
     }
 
-    /// Joins while nothing is on its way to that worker, so that it is clear what is due.
-    fn join(&mut self, reader: usize, topic: &'static str) {
+    /// Joins whatever is on its way to that worker: nothing of it is for the newcomer.
+    fn join(&mut self, reader: usize, topic: &'static str, behind: Option<u8>, hold: bool) {
         let at = reader % self.readers.len();
-        let worker = self.readers[at].worker;
-        self.drain(worker);
+        let head = self.heads[topic];
         let reader = &mut self.readers[at];
-        assert!(self.hubs[worker].0.subscribe_unchecked(reader.key, topic));
-        reader.due.entry(topic).or_default();
+        if reader.holds.contains_key(topic) {
+            return;
+        }
+        let hub = &mut self.hubs[reader.worker].0;
+        let due = reader.due.entry(topic).or_default();
+        if let Some(behind) = behind.map(usize::from) {
+            let position = head - behind as u64;
+            let seen = format!(r#""lastSeenSeqs":{{"{topic}":{position}}}"#);
+            let resume = format!(r#"{{"type":"resume","sessionId":"s",{seen}}}"#);
+            let _ = hub.receive(reader.key, &resume);
+            let past = self.past.entry(topic).or_default();
+            let kept = if RETAINED.contains(&topic) { RETAIN } else { 0 };
+            if behind <= kept.min(past.len()) {
+                due.extend(past[past.len() - behind..].iter().cloned());
+            } else {
+                due.push(gap_mark(topic));
+            }
+        }
+        assert!(hub.subscribe_unchecked(reader.key, topic));
+        reader.holds.insert(topic, hold);
+        assert!(!hold || hub.hold(reader.key, topic));
+    }
+
+    /// Leaves when everything that was published before has come, so that it is clear what is due.
+    fn leave(&mut self, reader: usize, topic: &'static str) {
+        let at = reader % self.readers.len();
+        self.drain(self.readers[at].worker);
+        self.release(reader, topic);
+        let reader = &mut self.readers[at];
+        let held = reader.holds.remove(topic).is_some();
+        let hub = &mut self.hubs[reader.worker].0;
+        assert_eq!(hub.unsubscribe(reader.key, topic), held);
+    }
+
+    fn release(&mut self, reader: usize, topic: &'static str) {
+        let at = reader % self.readers.len();
+        let reader = &mut self.readers[at];
+        let waited = reader.holds.get_mut(topic).is_some_and(std::mem::take);
+        let hub = &mut self.hubs[reader.worker].0;
+        let released = hub.release(reader.key, topic);
+        assert_eq!(released.is_some(), waited);
+        assert!(released.is_none_or(|released| released.dropped == 0));
     }
 
     fn drain(&mut self, worker: usize) {
@@ -191,7 +261,7 @@ impl Cluster {
     /// Whether a worker that would get it owes too much.
     fn is_busy(&self, topics: &[&str]) -> bool {
         self.readers.iter().any(|reader| {
-            topics.iter().any(|topic| reader.due.contains_key(topic))
+            topics.iter().any(|topic| reader.holds.contains_key(topic))
                 && self
                     .queues
                     .is_full(u16::try_from(reader.worker).expect("works"))
@@ -206,9 +276,12 @@ impl Cluster {
         }
         let seq = seq.map_or_else(String::new, |seq| format!(",\"seq\":{seq}"));
         let text = format!(r#"{{"topic":"{topic}","event":"e","data":{data}{seq}}}"#);
+        if !seq.is_empty() {
+            self.past.entry(topic).or_default().push(text.clone());
+        }
         for reader in &mut self.readers {
-            if let Some(due) = reader.due.get_mut(topic) {
-                due.push(text.clone());
+            if reader.holds.contains_key(topic) {
+                reader.due.entry(topic).or_default().push(text.clone());
             }
         }
     }
@@ -303,6 +376,9 @@ impl Cluster {
     }
 
     fn finish(mut self) {
+        for (reader, topic) in (0..self.readers.len()).flat_map(|r| TOPICS.map(|t| (r, t))) {
+            self.release(reader, topic);
+        }
         for worker in 0..self.hubs.len() {
             self.drain(worker);
             let (hub, wires) = &mut self.hubs[worker];
@@ -331,6 +407,10 @@ impl Cluster {
             assert_eq!(total, frames.len(), "and nothing else");
         }
     }
+}
+
+fn gap_mark(topic: &str) -> String {
+    format!(r#"{{"topic":"{topic}","event":"end","data":{{"reqId":0,"truncated":true}}}}"#)
 }
 
 fn decode(mut bytes: Vec<u8>) -> Vec<String> {
@@ -367,7 +447,10 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
             .prop_map(|(from, members)| Step::Batch { from, members }),
         3 => (0..3_usize).prop_map(|worker| Step::Deliver { worker }),
         1 => (0..3_usize).prop_map(|worker| Step::Flush { worker }),
-        2 => (0..9_usize, 0..3_usize).prop_map(|(reader, topic)| Step::Join { reader, topic }),
+        4 => (0..9_usize, 0..3_usize, proptest::option::of(0..5_u8), any::<bool>())
+            .prop_map(|(reader, topic, behind, hold)| Step::Join { reader, topic, behind, hold }),
+        1 => (0..9_usize, 0..3_usize).prop_map(|(reader, topic)| Step::Leave { reader, topic }),
+        1 => (0..9_usize, 0..3_usize).prop_map(|(reader, topic)| Step::Release { reader, topic }),
     ];
     proptest::collection::vec(step, 0..80)
 }

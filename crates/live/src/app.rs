@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use hashbrown::{HashMap, HashSet};
 use millstream_core::is_system_topic;
+use millstream_hub::Pattern;
 use millstream_wire::is_call_path;
 
 use crate::admission::Admission;
@@ -44,6 +45,7 @@ pub struct App<S, U> {
     pub(crate) layers: Arc<[Layer<S, U>]>,
     pub(crate) before_execute: Option<BeforeExecute<S, U>>,
     pub(crate) on_error: Option<OnError<S, U>>,
+    retained: Vec<(Pattern, u32)>,
     pub(crate) limits: Limits,
     pub(crate) admission: Option<Admission>,
     /// The tables that limits and idempotent calls need.
@@ -118,6 +120,7 @@ impl<S: Send + Sync + 'static, U: User> App<S, U> {
             layers: Vec::new(),
             before_execute: None,
             on_error: None,
+            retained: Vec::new(),
             limits: Limits::default(),
             rate_limits: RateLimits::default(),
             admission: None,
@@ -146,6 +149,19 @@ impl<S, U> App<S, U> {
         kinds.any(|kind| matches!(kind, Kind::Stream(_)))
     }
 
+    /// Topics that keep their newest events, and how many, for the host, whose topics they are.
+    #[must_use]
+    pub fn retention(&self) -> Vec<(Pattern, u32)> {
+        let kinds = self.entries.values().map(|entry| &*entry.kind);
+        let streams = kinds.filter_map(|kind| match kind {
+            Kind::Stream(stream) => Some((stream, stream.replay?)),
+            Kind::Call(_) => None,
+        });
+        let declared = streams
+            .flat_map(|(stream, events)| stream.patterns().map(move |pattern| (pattern, events)));
+        declared.chain(self.retained.iter().cloned()).collect()
+    }
+
     /// The application's state.
     #[must_use]
     pub fn state(&self) -> &Arc<S> {
@@ -160,6 +176,7 @@ pub struct Builder<S, U> {
     layers: Vec<Layer<S, U>>,
     before_execute: Option<BeforeExecute<S, U>>,
     on_error: Option<OnError<S, U>>,
+    retained: Vec<(Pattern, u32)>,
     limits: Limits,
     rate_limits: RateLimits,
     admission: Option<Admission>,
@@ -226,6 +243,18 @@ impl<S: Send + Sync + 'static, U: User> Builder<S, U> {
         hook: impl Fn(&Ctx<S, U>, &LiveError) + Send + Sync + 'static,
     ) -> Self {
         self.on_error = Some(Arc::new(hook));
+        self
+    }
+
+    /// Lets matching topics, exact names or prefixes such as `room:*`, keep their newest events:
+    /// clients that come back are sent what they missed, and [`Platform::since`] tells the
+    /// application. For topics of streams see [`Stream::replay`].
+    ///
+    /// [`Platform::since`]: crate::Platform::since
+    /// [`Stream::replay`]: crate::Stream::replay
+    #[must_use]
+    pub fn retain(mut self, topics: &str, events: u32) -> Self {
+        self.retained.push((Pattern::new(topics), events));
         self
     }
 
@@ -300,6 +329,7 @@ impl<S: Send + Sync + 'static, U: User> Builder<S, U> {
             layers: self.layers.into(),
             before_execute: self.before_execute,
             on_error: self.on_error,
+            retained: self.retained,
             limits: self.limits,
             admission,
             plan,
@@ -371,8 +401,14 @@ fn check<S, U>(kind: &Kind<S, U>, topics: &mut HashSet<String>) -> Option<Proble
             return Some(Problem::TopicTwice(topic.clone()));
         }
     }
-    if stream.shapes_events() && stream.fixed.is_none() && stream.topics.is_none() {
+    let declares = stream.shapes_events() || stream.replay.is_some();
+    if declares && stream.fixed.is_none() && stream.topics.is_none() {
         return Some(Problem::NoTopics);
+    }
+    match stream.replay {
+        Some(0) => return Some(Problem::ReplayNothing),
+        Some(_) if stream.volatile => return Some(Problem::ReplayVolatile),
+        _ => {}
     }
     if stream.max == Some(0) {
         return Some(Problem::Max);
@@ -440,8 +476,16 @@ pub enum Problem {
     #[error("there is no migration from version {0} to the next")]
     NoStep(u32),
     /// The stream declares something about its events, but not on which topics they are.
-    #[error("transform and volatile need the pattern of the stream's topics: add .topics(..)")]
+    #[error(
+        "transform, volatile and replay need the pattern of the stream's topics: add .topics(..)"
+    )]
     NoTopics,
+    /// A stream keeps no events and says how to replay them.
+    #[error("replay keeps at least 1 event; leave it out for none")]
+    ReplayNothing,
+    /// Volatile events have no number to replay them by.
+    #[error("volatile events carry no number: they cannot be replayed")]
+    ReplayVolatile,
     /// A fixed topic begins with `__`.
     #[error("topics that begin with __ are reserved")]
     ReservedTopic,

@@ -359,9 +359,10 @@ where
 }
 
 /// The topic whose events are held back until the reply has been sent.
-fn topic_of(result: &Result<Outcome, LiveError>) -> Option<Arc<str>> {
+/// With the number up to which the reply has them all, if there is one.
+fn topic_of(result: &Result<Outcome, LiveError>) -> Option<(Arc<str>, Option<u64>)> {
     match result {
-        Ok(Outcome::Stream(stream)) => stream.topic.clone(),
+        Ok(Outcome::Stream(stream)) => Some((stream.topic.clone()?, stream.covered)),
         _ => None,
     }
 }

@@ -6,7 +6,7 @@ use core::time::Duration;
 use std::sync::Arc;
 
 use millstream_core::{ConnId, Millis, RawJson, RawJsonRef};
-use millstream_hub::{BatchMember, PublishError, PublishOptions, Published, Snapshot};
+use millstream_hub::{BatchMember, History, PublishError, PublishOptions, Published, Snapshot};
 
 use crate::handler::BoxFuture;
 use crate::user::User;
@@ -49,6 +49,13 @@ pub trait Platform: Send + Sync + 'static {
 
     /// Subscriptions to a topic, of all connections.
     fn subscribers(&self, topic: &str) -> u64;
+
+    /// The number of the newest event of a topic that keeps events. `None` when it keeps none.
+    fn position(&self, topic: &str) -> Option<u64>;
+
+    /// What a topic has kept of the time after a number. `None` as for
+    /// [`position`](Self::position).
+    fn since(&self, topic: &str, number: u64) -> Option<History>;
 
     /// Monotonic time since some moment before the first call.
     fn now(&self) -> Millis;

@@ -81,6 +81,7 @@ pub struct Stream<S, U> {
     pub(crate) fixed: Option<String>,
     pub(crate) topics: Option<Pattern>,
     pub(crate) volatile: bool,
+    pub(crate) replay: Option<u32>,
     pub(crate) loader: Option<AnyHandler<S, U>>,
     pub(crate) merge: Merge,
     pub(crate) key: Option<String>,
@@ -122,6 +123,14 @@ impl<S, U> fmt::Debug for Stream<S, U> {
     }
 }
 
+impl<S, U> Stream<S, U> {
+    /// The topics that the stream makes, as far as they are known beforehand.
+    pub(crate) fn patterns(&self) -> impl Iterator<Item = Pattern> {
+        let fixed = self.fixed.as_deref().map(Pattern::exact);
+        fixed.into_iter().chain(self.topics.clone())
+    }
+}
+
 impl<S: Send + Sync + 'static, U: User> Stream<S, U> {
     /// A stream with one topic for everybody.
     #[must_use]
@@ -155,6 +164,7 @@ impl<S: Send + Sync + 'static, U: User> Stream<S, U> {
             fixed: None,
             topics: None,
             volatile: false,
+            replay: None,
             loader: None,
             merge: Merge::Crud,
             key: None,
@@ -188,6 +198,33 @@ impl<S: Send + Sync + 'static, U: User> Stream<S, U> {
     #[must_use]
     pub fn volatile(mut self) -> Self {
         self.volatile = true;
+        self
+    }
+
+    /// Keeps the newest `events` of each topic, so that a client that comes back gets what it
+    /// missed instead of everything, as long as that is not more. A stream whose topic is
+    /// computed has to name its [`topics`](Self::topics); then every publish on them is kept,
+    /// wherever it comes from and whether or not anybody has subscribed.
+    ///
+    /// Clients of a [`Merge::Latest`] stream that come back get everything all the same: they
+    /// cannot tell events that they have from those that they missed. What all topics keep
+    /// together is bounded by the server; who needs more than is left is given everything.
+    ///
+    /// ```
+    /// use millstream_live::{Ctx, LiveError, Stream};
+    ///
+    /// async fn load(_: Ctx<(), ()>, _room: String) -> Result<Vec<u32>, LiveError> {
+    ///     Ok(Vec::new())
+    /// }
+    /// let stream: Stream<(), ()> = Stream::by(|room: String| format!("room:{room}"))
+    ///     .topics("room:*")
+    ///     .replay(1_000)
+    ///     .load(load);
+    /// # let _ = stream;
+    /// ```
+    #[must_use]
+    pub fn replay(mut self, events: u32) -> Self {
+        self.replay = Some(events);
         self
     }
 

@@ -3,6 +3,8 @@
 use std::sync::Arc;
 
 use millstream_core::{ObjectWriter, RawJson, RawJsonRef, is_system_topic};
+use millstream_hub::History;
+use millstream_wire::FRAME_CODE_UNITS_MAX;
 
 use crate::args::Args;
 use crate::ctx::Ctx;
@@ -32,6 +34,8 @@ pub struct StreamReply {
     pub data: Option<RawJson>,
     /// The other members, in order.
     members: Vec<(&'static str, RawJson)>,
+    /// `data` is every event up to this number that the client did not have.
+    pub(crate) covered: Option<u64>,
 }
 
 impl StreamReply {
@@ -40,6 +44,7 @@ impl StreamReply {
             topic: None,
             data: Some(RawJson::NULL),
             members: vec![("gated", RawJsonRef::TRUE.to_owned())],
+            covered: None,
         }
     }
 
@@ -65,6 +70,7 @@ impl StreamReply {
             topic: Some(topic),
             data,
             members,
+            covered: None,
         }
     }
 
@@ -221,19 +227,26 @@ impl<S: Send + Sync + 'static, U: User> Stream<S, U> {
             };
             return Ok(reply(Some(empty)).with("channel", flag(true)));
         };
+        if let Some(missed) = self.kept(ctx, topic, &resume) {
+            let mut reply = reply(Some(missed.to_list())).with("replay", flag(true));
+            reply.covered = Some(missed.position);
+            return Ok(reply.with("seq", number(missed.position)));
+        }
         // Before anything is read: a change in between is then seen twice rather than never.
-        let version = self.current_version(ctx, args).await;
+        let position = self.position(ctx, topic);
         if let Some(events) = self.missed(ctx, args, &resume).await {
             let last = events.get().elements().last();
             let seq = last
                 .and_then(|event| event.field("seq"))
-                .map(|seq| seq.to_owned());
+                .map(|seq| seq.to_owned())
+                .or(position);
             let mut reply = reply(Some(events)).with("replay", flag(true));
             if let Some(seq) = seq {
                 reply = reply.with("seq", seq);
             }
             return Ok(reply);
         }
+        let version = self.current_version(ctx, args).await;
         if let Some(version) = &version
             && let Some(since) = &resume.version
             && let Some(changes) = self.changes(ctx, args, version, since).await
@@ -250,6 +263,9 @@ impl<S: Send + Sync + 'static, U: User> Stream<S, U> {
         let data = data.map(|data| self.shape(data, &resume)).transpose()?;
         let mut reply = reply(data);
         reply.members.extend(page);
+        if let Some(seq) = position {
+            reply = reply.with("seq", seq);
+        }
         if let Some(version) = version {
             reply = reply.with("version", version);
         }
@@ -271,6 +287,26 @@ impl<S: Send + Sync + 'static, U: User> Stream<S, U> {
                 None
             }
         }
+    }
+
+    /// The topic's number, if the stream replays.
+    fn position(&self, ctx: &Ctx<S, U>, topic: &str) -> Option<RawJson> {
+        self.replay?;
+        ctx.platform().position(topic).map(number)
+    }
+
+    /// Events after the client's number that the topic has kept, if they are all there.
+    fn kept(&self, ctx: &Ctx<S, U>, topic: &str, resume: &Resume) -> Option<History> {
+        self.replay?;
+        // Clients go on counting only with replies, so they ask for events that they have. Keyed
+        // values bear that, a list of the newest does not.
+        if self.merge == Merge::Latest {
+            return None;
+        }
+        let since = whole(resume.seq?)?;
+        let history = ctx.platform().since(topic, since)?;
+        let fits = history.bytes() <= REPLAY_BYTES_MAX;
+        (history.is_complete() && fits).then_some(history)
     }
 
     /// Events after the client's number from the durable place.
@@ -328,6 +364,15 @@ impl<S: Send + Sync + 'static, U: User> Stream<S, U> {
         Ok(data)
     }
 }
+
+/// A number that events can have: whole, and exact as a floating-point number.
+fn whole(seq: f64) -> Option<u64> {
+    const END: f64 = (1_u64 << 53) as f64;
+    ((0.0..END).contains(&seq) && seq.fract() == 0.0).then_some(seq as u64)
+}
+
+/// Missed events of more bytes would not fit a frame that clients read: everything is loaded.
+const REPLAY_BYTES_MAX: usize = FRAME_CODE_UNITS_MAX - 16 * 1024;
 
 enum Changes {
     None,
@@ -387,6 +432,22 @@ fn refusal(reason: &str) -> LiveError {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn only_whole_numbers_are_positions() {
+        for (seq, position) in [
+            (0.0, Some(0)),
+            (7.0, Some(7)),
+            (0.5, None),
+            (-1.0, None),
+            (f64::NAN, None),
+            (f64::INFINITY, None),
+            (9_007_199_254_740_991.0, Some((1 << 53) - 1)),
+            (9_007_199_254_740_992.0, None),
+        ] {
+            assert_eq!(whole(seq), position, "{seq}");
+        }
+    }
 
     #[test]
     fn versions_are_compared_strictly() {

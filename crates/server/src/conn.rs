@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use millstream_core::{ConnId, Millis, RawJson, RawJsonRef, TopicName, TopicRules};
 use millstream_hub::{
-    BatchMember, Inboxes, PublishError, PublishOptions, Published, Publisher, RequestError,
-    Snapshot, Stats, Verdict, reason,
+    BatchMember, History, Inboxes, PublishError, PublishOptions, Published, Publisher,
+    RequestError, Snapshot, Stats, Verdict, reason,
 };
 use tokio::sync::oneshot;
 
@@ -348,6 +348,20 @@ impl Handle {
         self.shared.topics.subscribers(topic)
     }
 
+    /// The number of the newest event of a topic that keeps events, or where it will begin if it
+    /// has none yet. `None` when it keeps none.
+    #[must_use]
+    pub fn position(&self, topic: &str) -> Option<u64> {
+        self.shared.topics.position(topic, self.clock())
+    }
+
+    /// What a topic has kept of the time after a number. `None` as for
+    /// [`position`](Self::position).
+    #[must_use]
+    pub fn since(&self, topic: &str, number: u64) -> Option<History> {
+        self.shared.topics.since(topic, number, self.clock())
+    }
+
     /// Open connections of all workers.
     #[must_use]
     pub fn connections(&self) -> usize {
@@ -469,7 +483,8 @@ impl Handle {
                 core.hub
                     .send(id.key(), reply.topic, &reply.event, reply.data.get());
                 for topic in &reply.release {
-                    core.hub.release(id.key(), topic);
+                    let covered = reply.covered(topic).unwrap_or(0);
+                    core.hub.release_after(id.key(), topic, covered);
                 }
             })));
         }

@@ -82,9 +82,11 @@ impl<'a> Context<'a> {
         self.core.serve()
     }
 
-    /// Delivers what was held back of a topic until a reply was sent.
-    pub(crate) fn release(&mut self, topic: &str) {
-        self.core.hub.release(self.key, topic);
+    /// Delivers what was held back of a topic until a reply was sent that has the events up to
+    /// a number.
+    pub(crate) fn release(&mut self, topic: &str, covered: Option<u64>) {
+        let covered = covered.unwrap_or(0);
+        self.core.hub.release_after(self.key, topic, covered);
         self.core.after_publish(false);
     }
 

@@ -11,7 +11,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Response};
 use millstream_core::{RawJsonRef, TopicName};
-use millstream_hub::{Snapshot, Verdict};
+use millstream_hub::{Pattern, Snapshot, Verdict};
 
 use crate::conn::Handle;
 use crate::context::Context;
@@ -66,6 +66,12 @@ pub trait Hooks: Send + Sync + 'static {
     /// itself, not even for development.
     fn has_streams(&self) -> bool {
         false
+    }
+
+    /// Topics whose newest events are kept for those who come back, and how many of them. Asked
+    /// once, at the start. All together stay within `retained_bytes_max`.
+    fn retention(&self) -> Vec<(Pattern, u32)> {
+        Vec::new()
     }
 
     /// Whether the auth path is served at all.

@@ -29,8 +29,8 @@ pub use self::logging::init as init_logging;
 pub use self::peer::{Address, Peer, RequestId, UserData};
 pub use self::server::{Builder, Server, StartError, Stopped, Stopper};
 pub use millstream_hub::{
-    BatchMember, PublishError, PublishOptions, Published, RawPayload, RequestError, Sent, Snapshot,
-    Verdict,
+    BatchMember, History, Outcome, PublishError, PublishOptions, Published, RawPayload,
+    RequestError, Retained, Sent, Snapshot, Verdict,
 };
 
 /// The project's front page: its example has to compile.

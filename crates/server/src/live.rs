@@ -6,7 +6,9 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use millstream_core::{ConnId, Millis, RawJson, RawJsonRef, TopicName};
-use millstream_hub::{BatchMember, PublishError, PublishOptions, Published, Snapshot, Verdict};
+use millstream_hub::{
+    BatchMember, History, Pattern, PublishError, PublishOptions, Published, Snapshot, Verdict,
+};
 use millstream_live::{App, BoxFuture, Caller, Client, Ctx, Handled, Live, Platform, User};
 
 use crate::conn::{Conn, Handle};
@@ -95,6 +97,14 @@ impl Platform for Handle {
 
     fn subscribers(&self, topic: &str) -> u64 {
         Self::subscribers(self, topic)
+    }
+
+    fn position(&self, topic: &str) -> Option<u64> {
+        Self::position(self, topic)
+    }
+
+    fn since(&self, topic: &str, number: u64) -> Option<History> {
+        Self::since(self, topic, number)
     }
 
     fn now(&self) -> Millis {
@@ -196,7 +206,7 @@ where
                 if let Some(reply) = reply {
                     cx.send(reply.topic, &reply.event, reply.data.get());
                     for topic in &reply.release {
-                        cx.release(topic);
+                        cx.release(topic, reply.covered(topic));
                     }
                 }
             }
@@ -281,6 +291,12 @@ where
 
     fn has_streams(&self) -> bool {
         self.app.has_streams() || self.hooks.has_streams()
+    }
+
+    fn retention(&self) -> Vec<(Pattern, u32)> {
+        let mut retention = self.app.retention();
+        retention.extend(self.hooks.retention());
+        retention
     }
 
     fn authenticates(&self) -> bool {

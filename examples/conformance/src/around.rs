@@ -6,6 +6,7 @@ use millstream_live::{App, Builder, LiveError, Module, Next, Outcome};
 use crate::ctl::{self, Cx};
 use crate::identity::Identity;
 use crate::policies;
+use crate::replay;
 use crate::rpc::{self, trace};
 use crate::st;
 use crate::state::Shared;
@@ -28,6 +29,8 @@ pub(crate) fn app(state: Shared) -> Builder<Shared, Identity> {
         .module(policies::locked())
         .module(policies::idempotent())
         .module(hooked())
+        .module(replay::add(Module::new("plug")))
+        .retain(replay::TOPICS, replay::EVENTS)
         .layer(first)
         .layer(second)
         .before_execute(|ctx, _| before(ctx))

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::{HeaderName, HeaderValue, Response, StatusCode};
-use millstream_core::{RawJsonRef, TopicName};
+use millstream_core::{JsonStr, RawJson, RawJsonRef, TopicName};
 use millstream_server::{
     Admission, Answer, AuthOutcome, AuthRequest, CloseInfo, Context, CookieOptions, HookError,
     Hooks, Message, Resume, SameSite, UpgradeRequest, Verdict,
@@ -12,6 +12,7 @@ use millstream_server::{
 use tokio::time::sleep;
 
 use crate::identity::Identity;
+use crate::replay;
 use crate::state::Shared;
 
 /// What is no call.
@@ -64,7 +65,9 @@ impl Hooks for Own {
                 object.get("app").is_none_or(|app| app.get() != "\"throw\""),
                 "thrown"
             );
-            if let Ok(data) = RawJsonRef::parse(bytes.trim_ascii()) {
+            if let Ok(data) = RawJsonRef::parse(bytes.trim_ascii())
+                && !replay::handle_message(cx, data)
+            {
                 cx.send("app", "json", data);
             }
         } else {
@@ -85,17 +88,34 @@ impl Hooks for Own {
         self.state.log(&format!("sub:{topic}"), "unsubscribe");
     }
 
-    fn resume(&self, _: &mut Context<'_>, resume: &Resume<'_>) -> Answer<Result<(), HookError>> {
+    fn resume(&self, cx: &mut Context<'_>, resume: &Resume<'_>) -> Answer<Result<(), HookError>> {
         let session = resume.session_id;
         let seqs = without_blanks(resume.last_seen.as_str());
         self.state.log(&format!("resume:{session}"), seqs);
         if self.state.flag(&format!("resume:fail:{session}")).is_some() {
             return Err(HookError::new("resume fails on purpose")).into();
         }
+        let positions = positions(cx, resume.last_seen);
+        let (server, conn) = (cx.handle(), cx.conn());
+        let missed = move || -> Vec<String> {
+            let answer = |(topic, number): &(String, RawJson)| {
+                replay::answer(&server, topic, Some(number.get()), None)
+            };
+            positions.iter().flat_map(answer).collect()
+        };
         match self.state.flag(&format!("resume:wait:{session}")) {
-            None => Ok(()).into(),
+            None => {
+                for text in missed() {
+                    cx.send_text(&text);
+                }
+                Ok(()).into()
+            }
             Some(wait) => Answer::later(async move {
                 sleep(milliseconds(wait.as_str())).await;
+                for text in missed() {
+                    conn.send_text(text)
+                        .map_err(|error| HookError::new(error.to_string()))?;
+                }
                 Ok(())
             }),
         }
@@ -107,6 +127,20 @@ impl Hooks for Own {
                 .log(&format!("open:{user}"), format!("close {}", info.code));
         }
     }
+}
+
+/// Where a client that came back was on the topics that are replayed to it, in order. They are
+/// brought up to date here, so that the server has nothing to say about them.
+fn positions(cx: &mut Context<'_>, last_seen: RawJsonRef<'_>) -> Vec<(String, RawJson)> {
+    let replayed = |(topic, number): (JsonStr<'_>, RawJsonRef<'_>)| {
+        let topic = topic.to_cow().into_owned();
+        replay::is_replayed(&topic).then(|| (topic, number.to_owned()))
+    };
+    let positions: Vec<_> = last_seen.fields().filter_map(replayed).collect();
+    for (topic, _) in &positions {
+        cx.cover(topic);
+    }
+    positions
 }
 
 fn admit(request: &UpgradeRequest) -> Result<Admission, HookError> {

@@ -6,6 +6,7 @@ mod ctl;
 mod hooks;
 mod identity;
 mod policies;
+mod replay;
 mod rows;
 mod rpc;
 mod st;

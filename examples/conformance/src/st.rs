@@ -1,6 +1,7 @@
 //! Module `st`: streams over rows, and the calls that change them.
 
 pub(crate) mod guarded;
+mod recovery;
 mod special;
 
 use std::time::Duration;
@@ -52,7 +53,7 @@ pub(crate) fn module() -> Module<Shared, Identity> {
         .stream("args", special::args())
         .stream("versioned", special::versioned())
         .stream("shapedPages", special::shaped_pages());
-    guarded::add(module)
+    recovery::add(guarded::add(module))
         .call("emit", emit)
         .call("emitMany", emit_many)
         .call("emitSlow", emit_slow)

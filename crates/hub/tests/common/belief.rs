@@ -21,6 +21,32 @@ pub(crate) const VOLATILE: &str = "v";
 pub(crate) const SUBSCRIPTIONS_MAX: usize = 5;
 pub(crate) const HOLD_BYTES_MAX: usize = 400;
 pub(crate) const KEYS_MAX: usize = 2;
+/// Topics that keep events, and how many.
+pub(crate) const RETAINED: [&str; 4] = ["a", "b", "room:1", "strict"];
+pub(crate) const RETAIN: usize = 3;
+
+/// All numbered events there ever were, by topic.
+#[derive(Default)]
+pub(crate) struct Past(BTreeMap<&'static str, Vec<(u64, String)>>);
+
+impl Past {
+    pub(crate) fn note(&mut self, topic: &'static str, seq: u64, text: &str) {
+        self.0
+            .entry(topic)
+            .or_default()
+            .push((seq, text.to_owned()));
+    }
+
+    /// What came after a number, if a topic keeps that much.
+    fn after(&self, topic: &str, position: u64) -> Option<Vec<&str>> {
+        let events = self.0.get(topic).filter(|_| RETAINED.contains(&topic))?;
+        let kept = &events[events.len().saturating_sub(RETAIN)..];
+        let (oldest, newest) = (kept.first()?.0, kept.last()?.0);
+        let after = kept.iter().filter(|(seq, _)| *seq > position);
+        (oldest <= position + 1 && position <= newest)
+            .then(|| after.map(|(_, text)| &**text).collect())
+    }
+}
 
 pub(crate) fn overflow(topic: &str) -> Overflow {
     TOPICS
@@ -43,6 +69,12 @@ pub(crate) enum Kind {
 #[derive(Default)]
 pub(crate) struct Belief {
     pub(crate) topics: BTreeSet<&'static str>,
+    /// The number of each of them when it was subscribed to.
+    pub(crate) since: BTreeMap<&'static str, u64>,
+    /// Bytes for it alone that were there before the present step, and those that this adds.
+    pub(crate) waiting: usize,
+    /// Bytes that may wait for it.
+    pub(crate) room: usize,
     /// Events held back, per topic.
     pub(crate) held: BTreeMap<&'static str, Hold>,
     /// A close frame was queued.
@@ -71,7 +103,7 @@ pub(crate) struct Hold {
 
 impl Hold {
     fn push(&mut self, event: (Kind, String)) {
-        let bytes = event.1.len() + if event.1.len() < 126 { 2 } else { 4 };
+        let bytes = frame_len(&event.1);
         if self.dropped > 0 || self.bytes + bytes > HOLD_BYTES_MAX {
             self.dropped += 1;
         } else {
@@ -113,6 +145,7 @@ impl Pending {
 impl Belief {
     pub(crate) fn expect(&mut self, kind: Kind, text: String) {
         if !self.closing {
+            self.waiting += frame_len(&text);
             self.expected.push((kind, text));
         }
     }
@@ -174,6 +207,7 @@ impl Belief {
 
     pub(crate) fn leave(&mut self, topic: &str) {
         self.topics.remove(topic);
+        self.since.remove(topic);
         self.held.remove(topic);
     }
 
@@ -182,6 +216,7 @@ impl Belief {
         &mut self,
         request: &Pending,
         verdicts: &[Verdict],
+        past: &Past,
         head: impl Fn(&str) -> u64,
     ) {
         let mut verdicts = verdicts.iter();
@@ -208,7 +243,9 @@ impl Belief {
                 let ack = format!(r#"{{"type":"subscribed","topic":"{topic}","ref":{reference}}}"#);
                 self.expect(Kind::Kept, ack);
                 if self.topics.insert(topic) {
-                    self.check_position(topic, head(topic));
+                    let head = head(topic);
+                    self.since.insert(topic, head);
+                    self.catch_up(topic, past, head);
                 }
                 continue;
             };
@@ -220,16 +257,32 @@ impl Belief {
         }
     }
 
-    /// A gap mark is due iff the client was not exactly where the topic is now.
-    pub(crate) fn check_position(&mut self, topic: &'static str, head: u64) {
-        if self
-            .positions
-            .remove(topic)
-            .is_some_and(|position| position != head)
-        {
-            self.expect(Kind::Kept, gap_mark(topic));
+    /// What a client that has said where it was is told: nothing when it was there or has had
+    /// everything since, what it missed if that is kept and fits, or else to reload.
+    pub(crate) fn catch_up(&mut self, topic: &'static str, past: &Past, head: u64) {
+        let Some(position) = self.positions.remove(topic) else {
+            return;
+        };
+        let since = *self.since.get(topic).expect("it holds the topic");
+        let keeps = RETAINED.contains(&topic);
+        if position == head || (keeps && (since..=head).contains(&position)) {
+            return;
+        }
+        let missed = past.after(topic, position).filter(|_| since == head);
+        let bytes = |texts: &[&str]| texts.iter().map(|text| frame_len(text)).sum::<usize>();
+        match missed {
+            Some(texts) if self.waiting + bytes(&texts) <= self.room => {
+                for text in texts {
+                    self.expect(Kind::Event(topic), text.to_owned());
+                }
+            }
+            _ => self.expect(Kind::Kept, gap_mark(topic)),
         }
     }
+}
+
+fn frame_len(text: &str) -> usize {
+    text.len() + if text.len() < 126 { 2 } else { 4 }
 }
 
 pub(crate) fn gap_mark(topic: &str) -> String {

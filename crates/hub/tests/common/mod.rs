@@ -10,8 +10,8 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use belief::{
-    Belief, HOLD_BYTES_MAX, Hold, KEYS_MAX, Kind, Missed, Pending, SUBSCRIPTIONS_MAX, TOPICS,
-    VOLATILE, decode, envelope,
+    Belief, HOLD_BYTES_MAX, Hold, KEYS_MAX, Kind, Missed, Past, Pending, RETAIN, RETAINED,
+    SUBSCRIPTIONS_MAX, TOPICS, VOLATILE, decode, envelope,
 };
 use millstream_core::{Key, Millis, RawJson, RawJsonRef};
 use millstream_hub::{
@@ -47,6 +47,7 @@ pub(crate) struct Rig {
     hub: Hub,
     wires: Wires,
     beliefs: BTreeMap<u64, Belief>,
+    past: Past,
     keys: Vec<Key>,
     /// Questions of the hub the model has not looked at.
     asks: VecDeque<(Ticket, Vec<String>, bool)>,
@@ -89,7 +90,18 @@ impl Rig {
             };
             // Volatile events are skipped even when there is room for them.
             let volatile = topic == VOLATILE && mode != Mode::Lossless;
-            policies = policies.with(Pattern::new(topic), TopicPolicy { overflow, volatile });
+            policies = policies.with(
+                Pattern::new(topic),
+                TopicPolicy {
+                    overflow,
+                    volatile,
+                    retain: if RETAINED.contains(&topic) {
+                        RETAIN as u32
+                    } else {
+                        0
+                    },
+                },
+            );
         }
         let topics = Topics::new(1, 1, limits.topics_max, policies, Arc::default());
         for (topic, _) in TOPICS {
@@ -108,6 +120,7 @@ impl Rig {
             hub: Hub::new(0, Arc::new(config), Arc::new(topics)),
             wires: Wires::default(),
             beliefs: BTreeMap::new(),
+            past: Past::default(),
             keys: Vec::new(),
             asks: VecDeque::new(),
             replies: BTreeMap::new(),
@@ -213,7 +226,10 @@ impl Rig {
             .hub
             .open(Some("s"), Millis::from_millis(self.now))
             .expect("room");
-        let mut belief = Belief::default();
+        let mut belief = Belief {
+            room: self.hub.config().limits.backlog_bytes_max,
+            ..Belief::default()
+        };
         belief.expect(
             Kind::Kept,
             r#"{"type":"welcome","sessionId":"s"}"#.to_owned(),
@@ -299,6 +315,7 @@ impl Rig {
         if self.belief(key).closing {
             return;
         }
+        self.belief(key).waiting = self.hub.pending(key);
         assert_eq!(self.hub.receive(key, text), Receipt::Control, "{text}");
     }
 
@@ -395,7 +412,7 @@ impl Rig {
             } else {
                 // Refused without asking.
                 let request = belief.pending.remove(at);
-                belief.conclude(&request, &[], head);
+                belief.conclude(&request, &[], &self.past, head);
             }
         }
         assert!(self.asks.is_empty(), "a question too many: {:?}", self.asks);
@@ -421,7 +438,8 @@ impl Rig {
                 _ => Verdict::Allow,
             })
             .collect();
-        belief.conclude(&request, &verdicts, |topic| {
+        belief.waiting = self.hub.pending(key);
+        belief.conclude(&request, &verdicts, &self.past, |topic| {
             topics.head(topic).expect("known")
         });
         let ticket = request.ticket.expect("it was asked");

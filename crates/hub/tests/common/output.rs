@@ -41,7 +41,11 @@ impl Rig {
             .values()
             .any(|belief| belief.topics.contains(topic));
         assert_eq!(published.delivered, someone);
-        self.expect_event(topic, volatile, &envelope(topic, "e", &data, published.seq));
+        let text = envelope(topic, "e", &data, published.seq);
+        self.expect_event(topic, volatile, &text);
+        if let Some(seq) = published.seq {
+            self.past.note(topic, seq, &text);
+        }
     }
 
     pub(super) fn publish_batched(&mut self, choices: &mut Choices<'_>) {
@@ -82,6 +86,8 @@ impl Rig {
             if survives {
                 let text = envelope(draft.topic, "e", &draft.data, result.seq);
                 self.expect_event(draft.topic, false, &text);
+                let seq = result.seq.expect("it survives");
+                self.past.note(draft.topic, seq, &text);
             }
         }
     }
@@ -270,7 +276,9 @@ impl Rig {
         let seen: BTreeMap<&'static str, u64> = (0..choices.below(4))
             .map(|_| {
                 let topic = choices.topic();
-                (topic, head(topic) - [0, 0, 1, 7][choices.below(4)])
+                // Before everything, in reach, out of it, here, and of another life.
+                let behind = [0, 1, 2, 3, 4, 7, -1][choices.below(7)];
+                (topic, head(topic).saturating_add_signed(-behind))
             })
             .collect();
         if self.belief(key).closing {
@@ -288,7 +296,7 @@ impl Rig {
         self.take_events();
         assert_eq!(self.resumes.pop(), Some(key));
         let until = self.now + RESUME_HOLD_MS;
-        let belief = self.belief(key);
+        let belief = self.beliefs.get_mut(&key.to_u64()).expect("open");
         if !seen.is_empty() {
             belief.positions_until = until;
         }
@@ -297,7 +305,7 @@ impl Rig {
         belief.positions = seen;
         for topic in topics {
             if belief.topics.contains(topic) {
-                belief.check_position(topic, head(topic));
+                belief.catch_up(topic, &self.past, head(topic));
             }
         }
         self.hub.resumed(key);

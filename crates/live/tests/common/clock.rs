@@ -11,7 +11,7 @@ use std::task::{Context, Poll, Wake, Waker};
 use std::time::Duration;
 
 use millstream_core::{ConnId, Key, Millis, RawJson, RawJsonRef};
-use millstream_hub::{BatchMember, PublishError, PublishOptions, Published, Snapshot};
+use millstream_hub::{BatchMember, History, PublishError, PublishOptions, Published, Snapshot};
 use millstream_live::{App, BoxFuture, Caller, Client, Handled, Live, Platform, User};
 use parking_lot::Mutex;
 use serde_json::Value;
@@ -100,6 +100,14 @@ impl Platform for Clock {
             .iter()
             .filter(|held| held.1 == topic)
             .count() as u64
+    }
+
+    fn position(&self, _: &str) -> Option<u64> {
+        None
+    }
+
+    fn since(&self, _: &str, _: u64) -> Option<History> {
+        None
     }
 
     fn now(&self) -> Millis {

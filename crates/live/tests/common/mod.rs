@@ -8,16 +8,42 @@ use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use millstream_core::{ConnId, Key, Millis, RawJson, RawJsonRef};
-use millstream_hub::{BatchMember, PublishError, PublishOptions, Published, Snapshot};
+use millstream_hub::{
+    BatchMember, Delivery, History, Inboxes, Pattern, PolicyTable, PublishError, PublishOptions,
+    Published, Publisher, Snapshot, Topics,
+};
 use millstream_live::{BoxFuture, Caller, Client, Handled, Live, Platform, Reply, User};
 use parking_lot::Mutex;
 use serde_json::{Value, json};
 
 /// Remembers what it was asked to do.
 #[derive(Debug, Default)]
-pub(crate) struct Recorder(Mutex<Vec<Value>>);
+pub(crate) struct Recorder(Mutex<Vec<Value>>, Option<Topics>);
+
+/// Nobody is subscribed.
+struct Nobody;
+
+impl Inboxes for Nobody {
+    fn push(&self, _: u16, _: Delivery) {}
+
+    fn is_empty(&self, _: u16) -> bool {
+        true
+    }
+
+    fn is_full(&self, _: u16) -> bool {
+        false
+    }
+}
 
 impl Recorder {
+    /// One whose topics, numbered from 1, keep events as they are told to.
+    pub(crate) fn keeping(retention: Vec<(Pattern, u32)>) -> Self {
+        let keep = |table: PolicyTable, (pattern, events)| table.retaining(pattern, events);
+        let policies = retention.into_iter().fold(PolicyTable::default(), keep);
+        let topics = Topics::new(1, 0, 100, policies, Arc::default());
+        Self(Mutex::default(), Some(topics))
+    }
+
     pub(crate) fn take(&self) -> Vec<Value> {
         std::mem::take(&mut *self.0.lock())
     }
@@ -29,12 +55,20 @@ impl Platform for Recorder {
         topic: &str,
         event: &str,
         data: RawJsonRef<'_>,
-        _: PublishOptions,
+        options: PublishOptions,
     ) -> Result<Published, PublishError> {
-        let data: Value = serde_json::from_str(data.as_str()).expect("JSON");
+        let value: Value = serde_json::from_str(data.as_str()).expect("JSON");
         self.0
             .lock()
-            .push(json!({"publish": {"topic": topic, "event": event, "data": data}}));
+            .push(json!({"publish": {"topic": topic, "event": event, "data": value}}));
+        if let Some(topics) = &self.1 {
+            let publisher = Publisher {
+                topics,
+                inboxes: &Nobody,
+                now: Millis::ZERO,
+            };
+            return publisher.publish(None, topic, event, data, options);
+        }
         Ok(Published {
             delivered: true,
             seq: None,
@@ -82,6 +116,14 @@ impl Platform for Recorder {
 
     fn subscribers(&self, _: &str) -> u64 {
         0
+    }
+
+    fn position(&self, topic: &str) -> Option<u64> {
+        self.1.as_ref()?.position(topic, Millis::ZERO)
+    }
+
+    fn since(&self, topic: &str, number: u64) -> Option<History> {
+        self.1.as_ref()?.since(topic, number, Millis::ZERO)
     }
 
     fn now(&self) -> Millis {

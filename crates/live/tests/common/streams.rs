@@ -145,6 +145,12 @@ fn shaped<S: Send + Sync + 'static, U: User>(module: Module<S, U>) -> Module<S, 
         )
 }
 
+fn everything<S: Send + Sync + 'static, U: User>() -> Stream<S, U> {
+    with_delta(rows("all", json!([{"id": 1}])), |since| {
+        Ok((since == "v1").then(|| json!([{"id": 9}])))
+    })
+}
+
 fn recovering<S: Send + Sync + 'static, U: User>(module: Module<S, U>) -> Module<S, U> {
     let changes = |since: &str| {
         Ok((since == "v1").then(|| json!([{"id": 1, "t": "x"}, {"id": 2, "_deleted": true}])))
@@ -159,6 +165,12 @@ fn recovering<S: Send + Sync + 'static, U: User>(module: Module<S, U>) -> Module
             }),
         )
         .stream("bridgeOnly", with_bridge(rows("bro", json!([{"id": 1}]))))
+        .stream("replay", rows("rep", json!([{"id": 1}])).replay(3))
+        .stream(
+            "bridge",
+            with_bridge(rows("bri", json!([{"id": 1}]))).replay(3),
+        )
+        .stream("everything", with_bridge(everything()).replay(3))
 }
 
 fn refused<S: Send + Sync + 'static, U: User>(module: Module<S, U>) -> Module<S, U> {

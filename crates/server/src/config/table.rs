@@ -469,6 +469,12 @@ knobs! {
             cost "See resume_topics_max.";
             at_limit "They are forgotten.";
             metric "None.";
+        retained_bytes_max: usize as Bytes = 64 * MIB, "MILLSTREAM_RETAINED_BYTES_MAX";
+            purpose "Bytes of the events that all topics keep for those who come back.";
+            cost "That much per process.";
+            at_limit "The topic written to least recently loses its oldest; who needs them \
+                reloads.";
+            metric "`millstream_hub_retained_evicted_total`.";
         batch_members_max: u32 as Small = 4_096, "MILLSTREAM_BATCH_MEMBERS_MAX";
             purpose "Members of one batched publish.";
             cost "The frame that holds them.";

@@ -99,6 +99,11 @@ impl Collector {
                 "Unsent bytes",
                 shared.sum(|gauges| &gauges.backlog_bytes),
             ),
+            (
+                "retained_bytes",
+                "Events kept for clients that come back",
+                shared.topics.retained_bytes(),
+            ),
             ("inbox_tasks", "Tasks waiting for the workers", inbox),
         ];
         for (name, help, value) in gauges {

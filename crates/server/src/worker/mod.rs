@@ -27,7 +27,10 @@ pub(crate) fn start(
 ) -> io::Result<Arc<dyn Gateway>> {
     // Who decides about users or topics has to open them explicitly.
     let decides = hooks.has_upgrade() || hooks.has_streams();
-    let settings = settings::from_config(config, decides, raw);
+    let mut settings = settings::from_config(config, decides, raw);
+    for (pattern, events) in hooks.retention() {
+        settings.policies = settings.policies.retaining(pattern, events);
+    }
     Ok(pool::start(
         settings,
         hooks,

@@ -156,13 +156,14 @@ pub(crate) fn start(
     let boot = SystemTime::now()
         .duration_since(SystemTime::UNIX_EPOCH)
         .unwrap_or_default();
-    let topics = Arc::new(Topics::new(
+    let topics = Topics::new(
         workers,
         u64::try_from(boot.as_millis()).unwrap_or(u64::MAX),
         settings.hub.limits.topics_max,
         settings.policies.clone(),
         stats,
-    ));
+    );
+    let topics = Arc::new(topics.retaining(settings.hub.limits.retained_bytes_max));
     let mut polls = Vec::new();
     let mut inboxes = Vec::new();
     for _ in 0..workers {

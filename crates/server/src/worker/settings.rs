@@ -65,6 +65,7 @@ fn limits(config: &Config) -> Limits {
         request_timeout: from.request_timeout,
         resume_topics_max: from.resume_topics_max,
         resume_hold: from.resume_hold,
+        retained_bytes_max: from.retained_bytes_max,
         batch_members_max: from.batch_members_max,
     }
 }
