@@ -173,6 +173,9 @@ pub(crate) struct LocalTopic {
     pub(crate) topic: Arc<Topic>,
     /// Connections without and with the `batch` capability.
     pub(crate) lanes: [Lane; 2],
+    /// Of topics that keep events: the topic's number when each of the lanes' connections
+    /// subscribed.
+    pub(crate) since: [Vec<u64>; 2],
     pub(crate) held: Vec<Held>,
     pub(crate) dirty: bool,
 }
@@ -564,7 +567,7 @@ impl Hub {
         let slot = u32::try_from(lane.subs.len()).unwrap_or(u32::MAX);
         lane.subs.push(key.index);
         if local.topic.policy().retain > 0 {
-            lane.since.push(since);
+            local.since[usize::from(lane_number)].push(since);
         }
         conn.subs.set(index, slot);
         if !lane.chunks.is_empty() {
@@ -596,12 +599,13 @@ impl Hub {
             "slots are kept right"
         );
         lane.subs.swap_remove(slot as usize);
-        let since = match lane.since.is_empty() {
-            true => 0,
-            false => lane.since.swap_remove(slot as usize),
-        };
         let moved = lane.subs.get(slot as usize).copied();
         let chunks = u32::try_from(lane.chunks.len()).unwrap_or(u32::MAX);
+        let numbers = &mut self.local[index as usize].since[usize::from(lane_number)];
+        let since = match numbers.is_empty() {
+            true => 0,
+            false => numbers.swap_remove(slot as usize),
+        };
         if let Some(moved) = moved
             && let Some(other) = at_mut(&mut self.conns, moved)
         {
@@ -733,6 +737,7 @@ impl Hub {
         let local = LocalTopic {
             topic: Arc::clone(topic),
             lanes: <[Lane; 2]>::default(),
+            since: <[Vec<u64>; 2]>::default(),
             held: Vec::new(),
             dirty: false,
         };
@@ -760,6 +765,7 @@ impl Hub {
                 self.by_id.remove(&local.topic.id());
                 let local = &mut self.local[index as usize];
                 local.lanes = <[Lane; 2]>::default();
+                local.since = <[Vec<u64>; 2]>::default();
                 local.held = Vec::new();
                 self.free_topics.push(index);
             }

@@ -15,8 +15,6 @@ use crate::backlog::Audience;
 pub(crate) struct Lane {
     /// Subscribed connections, by slab index, in no order.
     pub(crate) subs: Vec<u32>,
-    /// Of topics that keep events: the topic's number when each of them subscribed.
-    pub(crate) since: Vec<u64>,
     buf: Vec<u8>,
     /// `buf` after the first connection had to keep a reference to it.
     shared: Option<Bytes>,
