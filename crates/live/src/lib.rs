@@ -23,6 +23,8 @@ mod skip;
 mod stats;
 mod stream;
 mod subscribe;
+#[cfg(feature = "testing")]
+pub mod testing;
 mod user;
 
 pub use admission::Admission;

@@ -126,6 +126,12 @@ impl<S: Send + Sync + 'static, U: User> Live<S, U> {
         self.engine.gauges()
     }
 
+    /// What all its contexts share.
+    #[cfg(feature = "testing")]
+    pub(crate) fn engine(&self) -> &Arc<Engine<S, U>> {
+        &self.engine
+    }
+
     /// The application.
     #[must_use]
     pub fn app(&self) -> &App<S, U> {
@@ -368,7 +374,7 @@ fn topic_of(result: &Result<Outcome, LiveError>) -> Option<(Arc<str>, Option<u64
 }
 
 /// What a panic said.
-fn panic_text(panic: &(dyn core::any::Any + Send)) -> &str {
+pub(crate) fn panic_text(panic: &(dyn core::any::Any + Send)) -> &str {
     panic
         .downcast_ref::<&str>()
         .copied()

@@ -1,0 +1,519 @@
+//! The server without sockets: hubs, the application, and turns like those of a real worker.
+
+use core::task::{Context, Poll, Waker};
+use core::time::Duration;
+use std::collections::{BTreeMap, VecDeque};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use millstream_core::{ConnId, Key, Millis, Random, SeededRandom, TopicName};
+use millstream_hub::{
+    Backlogged, Event, Hub, HubConfig, PolicyTable, Receipt, RequestError, Topics, Verdict,
+};
+use millstream_wire::{DecodeLimits, Decoder, Event as Frame, Input, Role};
+
+use super::exec::{Executor, Promise};
+use super::identity::Identity;
+use super::pipe::{Pipe, Pipes};
+use super::platform::{Bench, Task};
+use super::settings::Settings;
+use crate::app::App;
+use crate::pipeline::{Handled, Live};
+use crate::platform::Caller;
+use crate::user::User;
+
+/// A running server.
+pub(super) struct Host<S, U> {
+    pub(super) live: Live<S, U>,
+    pub(super) bench: Arc<Bench>,
+    pub(super) exec: Executor,
+    pub(super) workers: Vec<Worker>,
+    /// World time at which it started.
+    pub(super) booted_at: Millis,
+    peers: BTreeMap<ConnId, Peer<U>>,
+    decisions: BTreeMap<u64, Promise<Result<(), String>>>,
+    next_token: u64,
+    deny: Vec<(String, String)>,
+    message_bytes_max: usize,
+}
+
+struct Peer<U> {
+    identity: Arc<Identity<U>>,
+    /// Messages whose calls are not finished.
+    waiting: Arc<AtomicUsize>,
+}
+
+/// One worker: its hub and the connections it owns.
+pub(super) struct Worker {
+    pub(super) hub: Hub,
+    pub(super) pipes: Pipes,
+    /// Tasks found while output was produced that would call the application.
+    postponed: VecDeque<Task>,
+    ending: Vec<(Key, u16, String)>,
+    /// It does nothing before that time.
+    pub(super) stalled_until: Millis,
+}
+
+/// How a connection ended, for the client.
+pub(super) struct Ended {
+    pub(super) conn: ConnId,
+    pub(super) pipe: Pipe,
+}
+
+impl<S: Send + Sync + 'static, U: User> Host<S, U> {
+    pub(super) fn boot(
+        app: &Arc<App<S, U>>,
+        settings: &Settings,
+        now: Millis,
+        random: &mut SeededRandom,
+    ) -> Self {
+        let exec = Executor::new();
+        let workers = settings.workers.max(1);
+        let boot_unix_ms = settings.boot_unix_ms + now.as_millis();
+        let config = Arc::new(HubConfig {
+            limits: settings.hub.clone(),
+            open_topics: settings.open_topics.clone(),
+            ..HubConfig::default()
+        });
+        let limits = &config.limits;
+        let policies: PolicyTable = settings.policies.clone();
+        let topics = Topics::new(
+            workers,
+            boot_unix_ms,
+            limits.topics_max,
+            policies,
+            Arc::default(),
+        );
+        let topics = Arc::new(topics);
+        let members_max = limits.batch_members_max;
+        let shared = Arc::clone(&exec.shared);
+        let bench = Arc::new(Bench::new(Arc::clone(&topics), shared, members_max));
+        let workers = (0..workers).map(|number| Worker {
+            hub: Hub::new(number, Arc::clone(&config), Arc::clone(&topics)),
+            pipes: Pipes::new(settings.chaos.latency, SeededRandom::new(random.next_u64())),
+            postponed: VecDeque::new(),
+            ending: Vec::new(),
+            stalled_until: Millis::ZERO,
+        });
+        Self {
+            live: Live::new(Arc::clone(app), Arc::<Bench>::clone(&bench)),
+            bench,
+            exec,
+            workers: workers.collect(),
+            booted_at: now,
+            peers: BTreeMap::new(),
+            decisions: BTreeMap::new(),
+            next_token: 0,
+            deny: settings.deny.clone(),
+            message_bytes_max: settings.message_bytes_max,
+        }
+    }
+
+    /// Sets the time of everything, given in world time.
+    pub(super) fn set_now(&mut self, world: Millis) {
+        let now = Millis::ZERO + world.saturating_since(self.booted_at);
+        self.exec.shared.set_now(now);
+        for worker in &mut self.workers {
+            worker.pipes.now = world;
+            worker.hub.set_now(now);
+        }
+    }
+
+    /// When something next happens by itself, in world time.
+    pub(super) fn next_deadline(&self) -> Option<Millis> {
+        let since = self.booted_at.saturating_since(Millis::ZERO);
+        let timers = self.exec.shared.next_timer().map(|at| at + since);
+        let hubs = self.workers.iter().filter_map(|worker| {
+            let hub = worker.hub.next_deadline().map(|at| at + since);
+            let first = [hub, worker.pipes.next_deadline()]
+                .into_iter()
+                .flatten()
+                .min()?;
+            Some(first.max(worker.stalled_until))
+        });
+        hubs.chain(timers).min()
+    }
+
+    fn now(&self) -> Millis {
+        self.exec.shared.now()
+    }
+
+    /// Takes in a connection on the worker with the fewest.
+    pub(super) fn accept(
+        &mut self,
+        identity: &Arc<Identity<U>>,
+        session: &str,
+        room: usize,
+    ) -> Option<ConnId> {
+        let now = self.now();
+        let worker = self
+            .workers
+            .iter_mut()
+            .min_by_key(|worker| worker.hub.connections())?;
+        let key = worker.hub.open(Some(session), now).ok()?;
+        worker.pipes.open(key, room);
+        let conn = ConnId::new(worker.hub.worker(), key);
+        let peer = Peer {
+            identity: Arc::clone(identity),
+            waiting: Arc::default(),
+        };
+        self.peers.insert(conn, peer);
+        Some(conn)
+    }
+
+    pub(super) fn worker(&mut self, conn: ConnId) -> Option<&mut Worker> {
+        self.workers.get_mut(usize::from(conn.worker()))
+    }
+
+    /// Whether a worker has anything to do at this moment.
+    pub(super) fn has_work(&self, number: usize) -> bool {
+        let Some(worker) = self.workers.get(number) else {
+            return false;
+        };
+        let world = worker.pipes.now;
+        if worker.stalled_until > world {
+            return false;
+        }
+        let arrived = |pipe: &Pipe| {
+            pipe.cut_at.is_some_and(|at| at <= world)
+                || pipe.up.next_arrival().is_some_and(|at| at <= world)
+        };
+        worker.hub.has_output()
+            || !worker.ending.is_empty()
+            || !worker.postponed.is_empty()
+            || !self.bench.queues.is_idle(worker.hub.worker())
+            || worker
+                .hub
+                .next_deadline()
+                .is_some_and(|at| at <= self.now())
+            || worker.pipes.iter().any(arrived)
+    }
+
+    /// One turn: what clients wrote, what tasks asked for, what is due, then the output. Gives
+    /// the connections that ended.
+    pub(super) fn turn(&mut self, number: usize) -> Vec<Ended> {
+        let Some(worker) = self.workers.get(number) else {
+            return Vec::new();
+        };
+        let keys = worker.pipes.keys();
+        let mut ended = Vec::new();
+        for key in keys {
+            self.read(number, key);
+        }
+        while let Some(task) = self.next_task(number) {
+            self.run_task(number, task);
+        }
+        let now = self.now();
+        if let Some(worker) = self.workers.get_mut(number)
+            && worker.hub.next_deadline().is_some_and(|at| at <= now)
+        {
+            worker.hub.handle_timeout(now);
+            self.pump(number);
+        }
+        loop {
+            self.flush(number);
+            self.pump(number);
+            let Some(worker) = self.workers.get_mut(number) else {
+                return ended;
+            };
+            if worker.ending.is_empty() && !worker.hub.has_output() {
+                return ended;
+            }
+            for (key, _, _) in core::mem::take(&mut worker.ending) {
+                ended.extend(self.end(number, key));
+            }
+        }
+    }
+
+    fn next_task(&mut self, number: usize) -> Option<Task> {
+        let worker = self.workers.get_mut(number)?;
+        let queued = || self.bench.queues.pop(worker.hub.worker());
+        worker.postponed.pop_front().or_else(queued)
+    }
+
+    fn run_task(&mut self, number: usize, task: Task) {
+        let Some(worker) = self.workers.get_mut(number) else {
+            return;
+        };
+        let hub = &mut worker.hub;
+        match task {
+            Task::Deliver(delivery) => hub.deliver(&delivery),
+            Task::Reply(conn, reply) => {
+                hub.send(conn, reply.topic, &reply.event, reply.data.get());
+                for topic in &reply.release {
+                    hub.release(conn, topic);
+                }
+            }
+            Task::Send {
+                conn,
+                topic,
+                event,
+                data,
+            } => drop(hub.send(conn, &topic, &event, data.get())),
+            Task::Subscribe {
+                conn,
+                topic,
+                answer,
+            } => {
+                self.next_token += 1;
+                self.decisions.insert(self.next_token, answer);
+                hub.subscribe(conn, &topic, self.next_token, true);
+                self.pump(number);
+            }
+            Task::Unsubscribe { conn, topic, done } => {
+                hub.unsubscribe(conn, &topic);
+                self.pump(number);
+                done.keep(());
+            }
+        }
+        if self
+            .workers
+            .get(number)
+            .is_some_and(|worker| worker.hub.wants_flush())
+        {
+            self.flush(number);
+        }
+    }
+
+    /// Takes output that waits in the queue, before more is produced; the rest is for later.
+    fn catch_up(&mut self, number: usize) {
+        let Some(worker) = self.workers.get_mut(number) else {
+            return;
+        };
+        let mut output = Vec::new();
+        while let Some(task) = self.bench.queues.pop(worker.hub.worker()) {
+            match task {
+                Task::Subscribe { .. } | Task::Unsubscribe { .. } => {
+                    worker.postponed.push_back(task);
+                }
+                task => output.push(task),
+            }
+        }
+        for task in output {
+            self.run_task(number, task);
+        }
+    }
+
+    fn flush(&mut self, number: usize) {
+        if let Some(Worker { hub, pipes, .. }) = self.workers.get_mut(number) {
+            hub.flush(pipes);
+        }
+    }
+
+    /// The client has read: there is room for more.
+    pub(super) fn writable(&mut self, conn: ConnId) {
+        if let Some(Worker { hub, pipes, .. }) = self.worker(conn)
+            && hub.has_backlog(conn.key())
+        {
+            let _: Backlogged = hub.write_more(conn.key(), pipes);
+        }
+    }
+
+    /// Reads what has arrived of one connection, and its end.
+    fn read(&mut self, number: usize, key: Key) {
+        loop {
+            let Some(worker) = self.workers.get_mut(number) else {
+                return;
+            };
+            let now = worker.pipes.now;
+            let Some(pipe) = worker.pipes.get(key) else {
+                return;
+            };
+            if let Some(mut bytes) = pipe.up.pop(now) {
+                if !pipe.deaf {
+                    self.feed(number, key, &mut bytes);
+                }
+                continue;
+            }
+            if pipe.cut_at.is_some_and(|at| at <= now) {
+                worker
+                    .ending
+                    .push((key, 1006, "connection lost".to_owned()));
+            }
+            return;
+        }
+    }
+
+    fn feed(&mut self, number: usize, key: Key, bytes: &mut [u8]) {
+        let limits = DecodeLimits {
+            message_bytes_max: self.message_bytes_max,
+            ..DecodeLimits::default()
+        };
+        let Some(pipe) = self.workers.get_mut(number).and_then(|w| w.pipes.get(key)) else {
+            return;
+        };
+        let mut decoder = core::mem::replace(&mut pipe.decoder, Decoder::new(Role::Server));
+        let mut input = Input::new(bytes);
+        loop {
+            match decoder.next(&mut input, &limits) {
+                Ok(None) => break,
+                Ok(Some(frame)) => {
+                    if !self.handle(number, key, &frame) {
+                        return;
+                    }
+                }
+                Err(violation) => {
+                    let Some(worker) = self.workers.get_mut(number) else {
+                        return;
+                    };
+                    let code = violation.close_code();
+                    worker.hub.say_close(key, code, &violation.to_string());
+                    worker.ending.push((key, code, violation.to_string()));
+                    if let Some(pipe) = worker.pipes.get(key) {
+                        pipe.deaf = true;
+                    }
+                    return;
+                }
+            }
+        }
+        if let Some(pipe) = self.workers.get_mut(number).and_then(|w| w.pipes.get(key)) {
+            pipe.decoder = decoder;
+        }
+    }
+
+    /// Handles one message; false when nothing more of the connection counts.
+    fn handle(&mut self, number: usize, key: Key, frame: &Frame<'_>) -> bool {
+        let Some(worker) = self.workers.get_mut(number) else {
+            return false;
+        };
+        match frame {
+            Frame::Close { code, .. } => {
+                let code = code.unwrap_or(1005);
+                worker.hub.say_close(key, code, "");
+                worker.ending.push((key, code, String::new()));
+                if let Some(pipe) = worker.pipes.get(key) {
+                    pipe.deaf = true;
+                }
+                return false;
+            }
+            Frame::Text(text) => {
+                worker.hub.count_received(key, text.len());
+                if worker.hub.receive(key, text) == Receipt::App {
+                    self.message(number, key, text.as_bytes());
+                }
+            }
+            Frame::Binary(bytes) => {
+                worker.hub.count_received(key, bytes.len());
+                self.message(number, key, bytes);
+            }
+            Frame::Ping(payload) => worker.hub.pong(key, payload),
+            Frame::Pong(_) => {}
+        }
+        self.pump(number);
+        if self
+            .workers
+            .get(number)
+            .is_some_and(|worker| worker.hub.wants_flush())
+        {
+            self.flush(number);
+        }
+        true
+    }
+
+    /// A message that is no control frame: a call, or nothing that anybody here understands.
+    fn message(&mut self, number: usize, key: Key, message: &[u8]) {
+        let conn = ConnId::new(u16::try_from(number).unwrap_or(u16::MAX), key);
+        let Some(peer) = self.peers.get(&conn) else {
+            return;
+        };
+        let waiting = Arc::clone(&peer.waiting);
+        let handled = if waiting.load(Ordering::Relaxed) >= self.live.app().message_limit() {
+            self.live.refuse_message(message)
+        } else {
+            let client: Arc<Identity<U>> = Arc::clone(&peer.identity);
+            let caller = Caller {
+                conn: Some(conn),
+                client,
+            };
+            self.live.handle_message(&caller, message)
+        };
+        let Handled::Claimed(mut running) = handled else {
+            return;
+        };
+        let mut cx = Context::from_waker(Waker::noop());
+        let first = catch_unwind(AssertUnwindSafe(|| running.as_mut().poll(&mut cx)));
+        if let Ok(Poll::Ready(reply)) = first {
+            self.catch_up(number);
+            if let Some(reply) = reply {
+                self.run_task(number, Task::Reply(key, reply));
+            }
+            return;
+        }
+        waiting.fetch_add(1, Ordering::Relaxed);
+        let bench = Arc::clone(&self.bench);
+        self.exec.shared.spawn(Box::pin(async move {
+            let reply = running.await;
+            waiting.fetch_sub(1, Ordering::Relaxed);
+            if let Some(reply) = reply {
+                bench.queues.push(conn.worker(), Task::Reply(key, reply));
+            }
+        }));
+    }
+
+    /// Does what the hub asks for until it asks for nothing.
+    fn pump(&mut self, number: usize) {
+        while let Some(event) = self
+            .workers
+            .get_mut(number)
+            .and_then(|worker| worker.hub.poll_event())
+        {
+            let Some(worker) = self.workers.get_mut(number) else {
+                return;
+            };
+            match event {
+                Event::Ask { ticket, topics, .. } => {
+                    let deny = &self.deny;
+                    let verdicts = topics.iter().map(|topic| verdict(deny, topic));
+                    worker.hub.settle(ticket, verdicts);
+                }
+                Event::Close { conn, code, reason } => {
+                    worker.ending.push((conn, code, reason.to_owned()));
+                }
+                Event::Resume { conn, .. } => worker.hub.resumed(conn),
+                Event::Subscribed { token, result } => {
+                    if let Some(answer) = self.decisions.remove(&token) {
+                        answer.keep(result);
+                    }
+                }
+                Event::Unsubscribed { conn, topic } => {
+                    let conn = ConnId::new(worker.hub.worker(), conn);
+                    self.exec.drive(self.live.handle_unsubscribed(conn, &topic));
+                }
+                Event::Replied {
+                    result: Ok(_) | Err(RequestError::Client(_)),
+                    ..
+                }
+                | Event::Replied { .. } => {}
+                _ => {}
+            }
+        }
+    }
+
+    /// Ends a connection for good.
+    fn end(&mut self, number: usize, key: Key) -> Option<Ended> {
+        let worker = self.workers.get_mut(number)?;
+        worker.hub.close(key)?;
+        let pipe = worker.pipes.close(key)?;
+        let conn = ConnId::new(worker.hub.worker(), key);
+        self.peers.remove(&conn);
+        self.exec.drive(self.live.handle_closed(conn));
+        self.pump(number);
+        Some(Ended { conn, pipe })
+    }
+
+    /// Stops a worker for a while.
+    pub(super) fn stall(&mut self, number: usize, world: Millis, duration: Duration) {
+        if let Some(worker) = self.workers.get_mut(number) {
+            worker.stalled_until = world + duration;
+        }
+    }
+}
+
+/// What the subscribe hook says.
+fn verdict(deny: &[(String, String)], topic: &TopicName) -> Verdict {
+    let refused = deny.iter().find(|(name, _)| name == topic.as_str());
+    refused.map_or(Verdict::Allow, |(_, reason)| {
+        Verdict::Deny(reason.clone().into())
+    })
+}

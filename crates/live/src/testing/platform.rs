@@ -1,0 +1,190 @@
+//! The platform below an application under test.
+
+use core::any::Any;
+use core::time::Duration;
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use millstream_core::{ConnId, Key, Millis, RawJson, RawJsonRef};
+use millstream_hub::{
+    BatchMember, Delivery, Inboxes, PublishError, PublishOptions, Published, Publisher, Snapshot,
+    Topics,
+};
+use parking_lot::Mutex;
+
+use super::exec::{Promise, Shared, promise};
+use crate::handler::BoxFuture;
+use crate::platform::Platform;
+use crate::reply::Reply;
+
+/// What tasks ask of the worker that owns a connection.
+pub(super) enum Task {
+    Deliver(Delivery),
+    Reply(Key, Reply),
+    Send {
+        conn: Key,
+        topic: String,
+        event: String,
+        data: RawJson,
+    },
+    Subscribe {
+        conn: Key,
+        topic: String,
+        answer: Promise<Result<(), String>>,
+    },
+    Unsubscribe {
+        conn: Key,
+        topic: String,
+        done: Promise<()>,
+    },
+}
+
+/// One queue per worker.
+pub(super) struct Queues(Mutex<Vec<VecDeque<Task>>>);
+
+/// Tasks of one worker beyond which publishes are refused.
+const TASKS_MAX: usize = 65_536;
+
+impl Queues {
+    pub(super) fn push(&self, worker: u16, task: Task) {
+        if let Some(queue) = self.0.lock().get_mut(usize::from(worker)) {
+            queue.push_back(task);
+        }
+    }
+
+    pub(super) fn pop(&self, worker: u16) -> Option<Task> {
+        self.0.lock().get_mut(usize::from(worker))?.pop_front()
+    }
+
+    pub(super) fn is_idle(&self, worker: u16) -> bool {
+        self.len(worker) == 0
+    }
+
+    fn len(&self, worker: u16) -> usize {
+        let queues = self.0.lock();
+        queues.get(usize::from(worker)).map_or(0, VecDeque::len)
+    }
+}
+
+impl Inboxes for Queues {
+    fn push(&self, worker: u16, delivery: Delivery) {
+        Self::push(self, worker, Task::Deliver(delivery));
+    }
+
+    fn is_empty(&self, worker: u16) -> bool {
+        self.len(worker) == 0
+    }
+
+    fn is_full(&self, worker: u16) -> bool {
+        self.len(worker) >= TASKS_MAX
+    }
+}
+
+/// Hubs without sockets, time without a clock.
+pub(super) struct Bench {
+    pub(super) topics: Arc<Topics>,
+    pub(super) queues: Queues,
+    pub(super) pressure: Mutex<Arc<Snapshot>>,
+    shared: Arc<Shared>,
+    members_max: u32,
+}
+
+impl Bench {
+    pub(super) fn new(topics: Arc<Topics>, shared: Arc<Shared>, members_max: u32) -> Self {
+        let queues = (0..topics.workers()).map(|_| VecDeque::new()).collect();
+        Self {
+            topics,
+            queues: Queues(Mutex::new(queues)),
+            pressure: Mutex::default(),
+            shared,
+            members_max,
+        }
+    }
+
+    fn publisher(&self) -> Publisher<'_, Queues> {
+        Publisher {
+            topics: &self.topics,
+            inboxes: &self.queues,
+            now: self.shared.now(),
+        }
+    }
+}
+
+impl Platform for Bench {
+    fn publish(
+        &self,
+        topic: &str,
+        event: &str,
+        data: RawJsonRef<'_>,
+        options: PublishOptions,
+    ) -> Result<Published, PublishError> {
+        self.publisher().publish(None, topic, event, data, options)
+    }
+
+    fn publish_batched(&self, members: &[BatchMember<'_>]) -> Result<Vec<Published>, PublishError> {
+        self.publisher()
+            .publish_batched(None, members, self.members_max)
+    }
+
+    fn send(&self, conn: ConnId, topic: &str, event: &str, data: RawJson) {
+        let task = Task::Send {
+            conn: conn.key(),
+            topic: topic.to_owned(),
+            event: event.to_owned(),
+            data,
+        };
+        self.queues.push(conn.worker(), task);
+    }
+
+    fn subscribe(&self, conn: ConnId, topic: &str) -> BoxFuture<Result<(), String>> {
+        let (answer, answered) = promise();
+        let task = Task::Subscribe {
+            conn: conn.key(),
+            topic: topic.to_owned(),
+            answer,
+        };
+        self.queues.push(conn.worker(), task);
+        Box::pin(async move {
+            let answer = answered.await;
+            answer.unwrap_or_else(|| Err(crate::code::CONNECTION_CLOSED.to_owned()))
+        })
+    }
+
+    fn unsubscribe(&self, conn: ConnId, topic: &str) -> BoxFuture<()> {
+        let (done, ended) = promise();
+        let task = Task::Unsubscribe {
+            conn: conn.key(),
+            topic: topic.to_owned(),
+            done,
+        };
+        self.queues.push(conn.worker(), task);
+        Box::pin(async move {
+            // None when the server has stopped, which has ended all of them.
+            let _ = ended.await;
+        })
+    }
+
+    fn subscribers(&self, topic: &str) -> u64 {
+        self.topics.subscribers(topic)
+    }
+
+    fn now(&self) -> Millis {
+        self.shared.now()
+    }
+
+    fn sleep(&self, duration: Duration) -> BoxFuture<()> {
+        Box::pin(self.shared.sleep(duration))
+    }
+
+    fn spawn(&self, work: BoxFuture<()>) {
+        self.shared.spawn(work);
+    }
+
+    fn pressure(&self) -> Arc<Snapshot> {
+        Arc::clone(&self.pressure.lock())
+    }
+
+    fn as_any(&self) -> &dyn Any {
+        self
+    }
+}

@@ -1,0 +1,52 @@
+//! What happened last, for whoever has to understand a failure.
+
+use core::fmt::Display;
+use std::collections::VecDeque;
+
+use millstream_core::Millis;
+
+/// Steps that are printed.
+const STEPS_KEPT: usize = 60;
+
+/// The last steps of a run; printed when it ends in a panic.
+pub(super) struct Trace {
+    pub(super) seed: u64,
+    steps: VecDeque<String>,
+    total: u64,
+}
+
+impl Trace {
+    pub(super) fn new(seed: u64) -> Self {
+        Self {
+            seed,
+            steps: VecDeque::new(),
+            total: 0,
+        }
+    }
+
+    pub(super) fn add(&mut self, now: Millis, step: impl Display) {
+        if self.steps.len() >= STEPS_KEPT {
+            self.steps.pop_front();
+        }
+        self.total += 1;
+        self.steps
+            .push_back(format!("{:>8} {step}", now.to_string()));
+    }
+}
+
+impl Drop for Trace {
+    #[allow(
+        clippy::print_stderr,
+        reason = "the test harness shows it with the failure"
+    )]
+    fn drop(&mut self) {
+        if !std::thread::panicking() {
+            return;
+        }
+        let skipped = self.total - self.steps.len() as u64;
+        eprintln!("seed {}; {skipped} earlier steps, then:", self.seed);
+        for step in &self.steps {
+            eprintln!("{step}");
+        }
+    }
+}
