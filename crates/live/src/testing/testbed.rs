@@ -468,6 +468,13 @@ impl<S: Send + Sync + 'static, U: User> Testbed<S, U> {
         self.stream(stream).status
     }
 
+    /// Whether a request of the stream waits for its reply, or is about to be sent.
+    #[must_use]
+    pub fn is_waiting(&self, stream: StreamId) -> bool {
+        let stream = self.stream(stream);
+        stream.asking.is_some() || stream.again_at.is_some()
+    }
+
     /// Why a stream is refused. The value stays.
     #[must_use]
     pub fn error(&self, stream: StreamId) -> Option<&CallError> {
@@ -588,7 +595,7 @@ impl<S: Send + Sync + 'static, U: User> Testbed<S, U> {
         *self.host.bench.pressure.lock() = Arc::new(pressure);
     }
 
-    /// The client's machine takes bytes up to [`Settings::socket_bytes`], but the client reads none.
+    /// The client reads no more. Its machine takes up to [`Settings::socket_bytes`].
     pub fn stop_reading(&mut self, client: ClientId) {
         self.set_reading(client, false);
     }

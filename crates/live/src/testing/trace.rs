@@ -6,7 +6,7 @@ use std::collections::VecDeque;
 use millstream_core::Millis;
 
 /// Steps that are printed.
-const STEPS_KEPT: usize = 60;
+const STEPS_KEPT: usize = 80;
 
 /// The last steps of a run; printed when it ends in a panic.
 pub(super) struct Trace {
