@@ -55,6 +55,17 @@ impl Hub {
         self.guarded(conn, |out| wire::encode_send(out, topic, event, data))
     }
 
+    /// Sends an event that the client waits for, like the reply to a call: a slow reader gets it,
+    /// too. A connection with more than `control_bytes_max` unsent bytes beyond `backlog_bytes_max` is
+    /// closed instead.
+    pub fn reply(&mut self, conn: Key, topic: &str, event: &str, data: RawJsonRef<'_>) -> Sent {
+        if self.conns.get(conn).is_none_or(|state| state.closing) {
+            return Sent::Gone;
+        }
+        self.control(conn, |out| wire::encode_send(out, topic, event, data));
+        Sent::Queued
+    }
+
     /// Sends a text message of the application's own making.
     pub fn send_text(&mut self, conn: Key, text: &str) -> Sent {
         self.guarded(conn, |out| wire::encode_text(out, text.as_bytes()))

@@ -5,8 +5,8 @@ use std::sync::atomic::Ordering;
 
 use millstream_core::{Key, Millis, RawJsonRef};
 use millstream_hub::{
-    Backlogged, BatchMember, Delivery, Hub, HubConfig, Inboxes, Limits, Overflow, Pattern,
-    PolicyTable, PublishOptions, Publisher, Receipt, Sink, TopicPolicy, Topics, Wrote,
+    Backlogged, BatchMember, Delivery, Event, Hub, HubConfig, Inboxes, Limits, Overflow, Pattern,
+    PolicyTable, PublishOptions, Publisher, Receipt, Sent, Sink, TopicPolicy, Topics, Wrote,
 };
 use millstream_wire::{DecodeLimits, Decoder, Event as Frame, Input, Role};
 
@@ -334,4 +334,40 @@ fn a_second_resume_is_remembered_for_its_own_time() {
     // Held already: told at once, so nothing is left to forget.
     assert_eq!(desk.take(), [mark("a")]);
     assert_eq!(desk.hub.next_deadline(), None);
+}
+
+#[test]
+fn a_reply_reaches_a_slow_reader_whatever_else_is_dropped() {
+    let mut desk = Desk::new(false);
+    desk.stall();
+    let large = format!("\"{}\"", "x".repeat(BACKLOG));
+    let data = RawJsonRef::parse_str(&large).expect("JSON");
+    assert_eq!(desk.hub.send(desk.conn, "a", "e", data), Sent::Dropped);
+    assert_eq!(desk.hub.reply(desk.conn, "__rpc", "i1", data), Sent::Queued);
+    desk.flush();
+    let reply = format!(r#"{{"topic":"__rpc","event":"i1","data":{large}}}"#);
+    assert_eq!(desk.catch_up(), [FIRST.to_owned(), reply]);
+    assert_eq!(desk.hub.poll_event(), None);
+}
+
+#[test]
+fn replies_that_nobody_reads_end_the_connection() {
+    let mut desk = Desk::new(false);
+    desk.stall();
+    let large = format!(
+        "\"{}\"",
+        "x".repeat(Limits::default().control_bytes_max / 2)
+    );
+    let data = RawJsonRef::parse_str(&large).expect("JSON");
+    for _ in 0..3 {
+        desk.hub.reply(desk.conn, "__rpc", "i1", data);
+        desk.flush();
+    }
+    let closed = desk.hub.poll_event();
+    assert!(
+        matches!(closed, Some(Event::Close { code: 1013, .. })),
+        "{closed:?}"
+    );
+    desk.hub.close(desk.conn);
+    assert_eq!(desk.hub.reply(desk.conn, "__rpc", "i2", data), Sent::Gone);
 }

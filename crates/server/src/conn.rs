@@ -481,7 +481,7 @@ impl Handle {
         if let Some(inbox) = self.shared.inboxes.get(id.worker()) {
             inbox.push(Task::Output(Box::new(move |core| {
                 core.hub
-                    .send(id.key(), reply.topic, &reply.event, reply.data.get());
+                    .reply(id.key(), reply.topic, &reply.event, reply.data.get());
                 for topic in &reply.release {
                     let covered = reply.covered(topic).unwrap_or(0);
                     core.hub.release_after(id.key(), topic, covered);

@@ -82,6 +82,12 @@ impl<'a> Context<'a> {
         self.core.serve()
     }
 
+    /// Sends the reply to a call.
+    pub(crate) fn reply(&mut self, topic: &str, event: &str, data: RawJsonRef<'_>) {
+        self.core.hub.reply(self.key, topic, event, data);
+        self.core.after_publish(false);
+    }
+
     /// Delivers what was held back of a topic until a reply was sent that has the events up to
     /// a number.
     pub(crate) fn release(&mut self, topic: &str, covered: Option<u64>) {

@@ -204,7 +204,7 @@ where
             Ok(reply) => {
                 cx.catch_up();
                 if let Some(reply) = reply {
-                    cx.send(reply.topic, &reply.event, reply.data.get());
+                    cx.reply(reply.topic, &reply.event, reply.data.get());
                     for topic in &reply.release {
                         cx.release(topic, reply.covered(topic));
                     }
