@@ -210,6 +210,7 @@ impl Run {
             hub: millstream_hub::Limits {
                 backlog_bytes_max: [300, 4_096][random.below(2) as usize],
                 control_bytes_max: 65_536,
+                hold_bytes_max: [150, 65_536][random.below(2) as usize],
                 ..Default::default()
             },
             hand_over: random.below(2) == 0,

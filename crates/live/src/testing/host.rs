@@ -8,9 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use millstream_core::{ConnId, Key, Millis, Random, SeededRandom, TopicName};
-use millstream_hub::{
-    Backlogged, Event, Hub, HubConfig, PolicyTable, Receipt, RequestError, Topics, Verdict,
-};
+use millstream_hub::{Backlogged, Event, Hub, HubConfig, PolicyTable, Receipt, Topics, Verdict};
 use millstream_wire::{DecodeLimits, Decoder, Event as Frame, Input, Role};
 
 use super::exec::{Executor, Promise};
@@ -19,6 +17,7 @@ use super::pipe::{Pipe, Pipes};
 use super::platform::{Bench, Task};
 use super::settings::Settings;
 use crate::app::App;
+use crate::handler::BoxFuture;
 use crate::pipeline::{Handled, Live};
 use crate::platform::Caller;
 use crate::user::User;
@@ -36,7 +35,11 @@ pub(super) struct Host<S, U> {
     next_token: u64,
     deny: Vec<(String, String)>,
     message_bytes_max: usize,
+    shuffle: bool,
 }
+
+/// Polls of one call on its worker; a call that needs more becomes a task.
+const ROUNDS_MAX: u64 = 16;
 
 struct Peer<U> {
     identity: Arc<Identity<U>>,
@@ -107,6 +110,7 @@ impl<S: Send + Sync + 'static, U: User> Host<S, U> {
             next_token: 0,
             deny: settings.deny.clone(),
             message_bytes_max: settings.message_bytes_max,
+            shuffle: settings.chaos.shuffle,
         }
     }
 
@@ -125,12 +129,11 @@ impl<S: Send + Sync + 'static, U: User> Host<S, U> {
         let since = self.booted_at.saturating_since(Millis::ZERO);
         let timers = self.exec.shared.next_timer().map(|at| at + since);
         let hubs = self.workers.iter().filter_map(|worker| {
+            if worker.stalled_until > worker.pipes.now {
+                return Some(worker.stalled_until);
+            }
             let hub = worker.hub.next_deadline().map(|at| at + since);
-            let first = [hub, worker.pipes.next_deadline()]
-                .into_iter()
-                .flatten()
-                .min()?;
-            Some(first.max(worker.stalled_until))
+            hub.into_iter().chain(worker.pipes.next_deadline()).min()
         });
         hubs.chain(timers).min()
     }
@@ -240,7 +243,7 @@ impl<S: Send + Sync + 'static, U: User> Host<S, U> {
         match task {
             Task::Deliver(delivery) => hub.deliver(&delivery),
             Task::Reply(conn, reply) => {
-                hub.send(conn, reply.topic, &reply.event, reply.data.get());
+                hub.reply(conn, reply.topic, &reply.event, reply.data.get());
                 for topic in &reply.release {
                     hub.release(conn, topic);
                 }
@@ -284,9 +287,7 @@ impl<S: Send + Sync + 'static, U: User> Host<S, U> {
         let mut output = Vec::new();
         while let Some(task) = self.bench.queues.pop(worker.hub.worker()) {
             match task {
-                Task::Subscribe { .. } | Task::Unsubscribe { .. } => {
-                    worker.postponed.push_back(task);
-                }
+                task if task.is_question() => worker.postponed.push_back(task),
                 task => output.push(task),
             }
         }
@@ -390,12 +391,12 @@ impl<S: Send + Sync + 'static, U: User> Host<S, U> {
             Frame::Text(text) => {
                 worker.hub.count_received(key, text.len());
                 if worker.hub.receive(key, text) == Receipt::App {
-                    self.message(number, key, text.as_bytes());
+                    self.message(number, key, frame);
                 }
             }
             Frame::Binary(bytes) => {
                 worker.hub.count_received(key, bytes.len());
-                self.message(number, key, bytes);
+                self.message(number, key, frame);
             }
             Frame::Ping(payload) => worker.hub.pong(key, payload),
             Frame::Pong(_) => {}
@@ -412,43 +413,91 @@ impl<S: Send + Sync + 'static, U: User> Host<S, U> {
     }
 
     /// A message that is no control frame: a call, or nothing that anybody here understands.
-    fn message(&mut self, number: usize, key: Key, message: &[u8]) {
+    fn message(&mut self, number: usize, key: Key, frame: &Frame<'_>) {
         let conn = ConnId::new(u16::try_from(number).unwrap_or(u16::MAX), key);
         let Some(peer) = self.peers.get(&conn) else {
             return;
         };
+        let bytes = match frame {
+            Frame::Text(text) => text.as_bytes(),
+            Frame::Binary(bytes) => bytes,
+            _ => return,
+        };
         let waiting = Arc::clone(&peer.waiting);
-        let handled = if waiting.load(Ordering::Relaxed) >= self.live.app().message_limit() {
-            self.live.refuse_message(message)
-        } else {
-            let client: Arc<Identity<U>> = Arc::clone(&peer.identity);
-            let caller = Caller {
-                conn: Some(conn),
-                client,
-            };
-            self.live.handle_message(&caller, message)
+        let client: Arc<Identity<U>> = Arc::clone(&peer.identity);
+        let caller = Caller {
+            conn: Some(conn),
+            client,
         };
-        let Handled::Claimed(mut running) = handled else {
-            return;
-        };
-        let mut cx = Context::from_waker(Waker::noop());
-        let first = catch_unwind(AssertUnwindSafe(|| running.as_mut().poll(&mut cx)));
-        if let Ok(Poll::Ready(reply)) = first {
-            self.catch_up(number);
-            if let Some(reply) = reply {
-                self.run_task(number, Task::Reply(key, reply));
+        let handled = match frame {
+            _ if waiting.load(Ordering::Relaxed) >= self.live.app().message_limit() => {
+                self.live.refuse_message(bytes)
             }
+            Frame::Text(text) => self.live.handle_text(&caller, text),
+            _ => self.live.handle_message(&caller, bytes),
+        };
+        let Handled::Claimed(running) = handled else {
             return;
+        };
+        match self.poll_here(number, running) {
+            Ok(reply) => {
+                self.catch_up(number);
+                if let Some(reply) = reply {
+                    self.run_task(number, Task::Reply(key, reply));
+                }
+            }
+            Err(later) => {
+                waiting.fetch_add(1, Ordering::Relaxed);
+                let bench = Arc::clone(&self.bench);
+                self.exec.shared.spawn(Box::pin(async move {
+                    let reply = later.await;
+                    waiting.fetch_sub(1, Ordering::Relaxed);
+                    if let Some(reply) = reply {
+                        bench.queues.push(conn.worker(), Task::Reply(key, reply));
+                    }
+                }));
+            }
         }
-        waiting.fetch_add(1, Ordering::Relaxed);
-        let bench = Arc::clone(&self.bench);
-        self.exec.shared.spawn(Box::pin(async move {
-            let reply = running.await;
-            waiting.fetch_sub(1, Ordering::Relaxed);
-            if let Some(reply) = reply {
-                bench.queues.push(conn.worker(), Task::Reply(key, reply));
+    }
+
+    /// Polls a call for as long as what it waits for is work of this very worker, as the server
+    /// does. With a random order of turns any number of rounds, so that what needs none is tried
+    /// as a task, too.
+    fn poll_here<T>(
+        &mut self,
+        number: usize,
+        mut running: BoxFuture<T>,
+    ) -> Result<T, BoxFuture<T>> {
+        let rounds = match self.workers.get_mut(number) {
+            Some(worker) if self.shuffle => 1 + worker.pipes.random.below(4),
+            _ => ROUNDS_MAX,
+        };
+        for _ in 0..rounds {
+            let mut cx = Context::from_waker(Waker::noop());
+            match catch_unwind(AssertUnwindSafe(|| running.as_mut().poll(&mut cx))) {
+                Ok(Poll::Ready(value)) => return Ok(value),
+                Ok(Poll::Pending) => {}
+                // Polled again as a task, it panics again and is reported there.
+                Err(_) => break,
             }
-        }));
+            if !self.serve(number) {
+                break;
+            }
+        }
+        Err(running)
+    }
+
+    /// Does what a call asked of its own worker. False when it asked for nothing.
+    fn serve(&mut self, number: usize) -> bool {
+        let Some(worker) = self.workers.get(number).map(|worker| worker.hub.worker()) else {
+            return false;
+        };
+        let mut served = false;
+        while let Some(task) = self.bench.queues.pop(worker) {
+            served |= task.is_question();
+            self.run_task(number, task);
+        }
+        served
     }
 
     /// Does what the hub asks for until it asks for nothing.
@@ -480,11 +529,7 @@ impl<S: Send + Sync + 'static, U: User> Host<S, U> {
                     let conn = ConnId::new(worker.hub.worker(), conn);
                     self.exec.drive(self.live.handle_unsubscribed(conn, &topic));
                 }
-                Event::Replied {
-                    result: Ok(_) | Err(RequestError::Client(_)),
-                    ..
-                }
-                | Event::Replied { .. } => {}
+                // Nobody here asks clients anything.
                 _ => {}
             }
         }

@@ -39,6 +39,13 @@ pub(super) enum Task {
     },
 }
 
+impl Task {
+    /// Whether somebody waits for it, and the application may be called.
+    pub(super) fn is_question(&self) -> bool {
+        matches!(self, Self::Subscribe { .. } | Self::Unsubscribe { .. })
+    }
+}
+
 /// One queue per worker.
 pub(super) struct Queues(Mutex<Vec<VecDeque<Task>>>);
 
