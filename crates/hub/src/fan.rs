@@ -56,8 +56,8 @@ impl Hub {
     }
 
     /// Sends an event that the client waits for, like the reply to a call: a slow reader gets it,
-    /// too. A connection with more than `control_bytes_max` unsent bytes beyond `backlog_bytes_max` is
-    /// closed instead.
+    /// too. A connection with more than `control_bytes_max` unsent bytes beyond
+    /// `backlog_bytes_max` is closed instead.
     pub fn reply(&mut self, conn: Key, topic: &str, event: &str, data: RawJsonRef<'_>) -> Sent {
         if self.conns.get(conn).is_none_or(|state| state.closing) {
             return Sent::Gone;

@@ -1,12 +1,11 @@
 //! A server for tests: without sockets, threads and clocks, with clients that speak real frames.
 //!
 //! A [`Testbed`] runs an application on the same hubs and through the same pipeline as the server,
-//! on virtual time and in one thread. Its clients write the frames that svelte-realtime writes, read
-//! what comes back with the decoder of `millstream-wire`, and fold events with `millstream-merge`. Only the
-//! TCP connection is missing.
+//! on virtual time and in one thread. Its clients write the frames that svelte-realtime writes,
+//! read what comes back with the decoder of `millstream-wire`, and fold events with
+//! `millstream-merge`. Only the TCP connection is missing.
 //!
 //! ```
-//! use core::time::Duration;
 //! use millstream_live::testing::{Testbed, assert_denied};
 //! use millstream_live::{App, Ctx, LiveError, Module, Stream};
 //! use parking_lot::Mutex;
@@ -24,10 +23,14 @@
 //!     Ok(id)
 //! }
 //!
-//! let module = Module::new("todo")
+//! async fn items(ctx: Cx) -> Result<Vec<Value>, LiveError> {
+//!     Ok(ctx.state().0.lock().clone())
+//! }
+//!
+//! let todo = Module::new("todo")
 //!     .call("add", add)
-//!     .stream("items", Stream::fixed("todo").load(async |ctx: Cx| Ok(ctx.state().0.lock().clone())));
-//! let app = App::new(Todo::default()).module(module).build()?;
+//!     .stream("items", Stream::fixed("todo").load(items));
+//! let app = App::new(Todo::default()).module(todo).build()?;
 //!
 //! let mut t = Testbed::new(app);
 //! let ada = t.connect("ada".to_owned());
@@ -51,26 +54,38 @@
 //!
 //! # Time
 //!
-//! Time stands still until [`advance`](Testbed::advance); everything that can happen without time passing
-//! happens before a method returns. A [`call`](Testbed::call) lets as much time pass as the function
-//! sleeps, up to the client's limit of 30 s. Functions wait with
+//! Time stands still until [`advance`](Testbed::advance); everything that can happen without time
+//! passing happens before a method returns. A [`call`](Testbed::call) lets as much time pass as
+//! the function sleeps, up to the client's limit of 30 s. Functions wait with
 //! [`Platform::sleep`](crate::Platform::sleep); a runtime's timers do not work here.
 //!
 //! # What goes wrong
 //!
-//! [`disconnect`](Testbed::disconnect) loses what is under way, [`stop_reading`](Testbed::stop_reading)
-//! makes a slow reader, [`restart`](Testbed::restart) replaces the server (the application's state
-//! stays, as a database does). [`Chaos`] adds latency, busy workers and another order of turns. All
-//! random choices follow from [`Settings::seed`]; a test that fails prints it with the last steps.
+//! [`disconnect`](Testbed::disconnect) loses what is under way,
+//! [`stop_reading`](Testbed::stop_reading) makes a slow reader, [`restart`](Testbed::restart)
+//! replaces the server (the application's state stays, as a database does). [`Chaos`] adds
+//! latency, busy workers and another order of turns. All random choices follow from
+//! [`Settings::seed`]; a test that fails prints it with the last steps.
 //!
 //! # How clients fold
 //!
-//! As svelte-realtime 0.5.12 does outside of browsers: each event at once. Two of its habits matter
-//! for `latest` streams, where an event counts as often as it comes: a stream that begins to listen to
-//! a topic which its client hears already is handed the newest event again
-//! ([`Settings::hand_over`]), and what it misses between its request and the reply is lost to it.
-//! The second holds for a second stream of one client on one topic only: for the first the
-//! server holds events back until the reply.
+//! As svelte-realtime 0.5.12 does outside of browsers: each event at once. Two of its habits
+//! matter:
+//!
+//! - A stream that begins to listen to a topic which its client hears already is handed the newest
+//!   event again ([`Settings::hand_over`]): a copy in a `latest` stream.
+//! - What arrives between a request and its reply is lost to that stream. The server holds events
+//!   back until the reply, but only if the connection does not hear the topic yet: so this
+//!   concerns a second stream of one client on one topic, and one that asks again before the
+//!   first reply has come.
+//!
+//! # Limits
+//!
+//! | limit | value | at the limit |
+//! |---|---|---|
+//! | frames kept per client, events kept per stream | 10,000 | the oldest are forgotten |
+//! | steps without time passing | 1,000,000 | panic: something goes round in circles |
+//! | tasks in a worker's inbox | 65,536 | publishes are refused, as by the server |
 
 mod client;
 mod exec;
