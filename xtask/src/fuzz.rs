@@ -1,7 +1,7 @@
 //! Runs fuzz targets for a while.
 
-use crate::report::Report;
-use crate::workspace::{command, root, run};
+use crate::report::{Outcome, Report};
+use crate::workspace::{cargo, command, root, run};
 
 /// Runs one target, or all that `fuzz/Cargo.toml` names, for `seconds` each.
 pub(crate) fn run_targets(report: &mut Report, seconds: u32, only: Option<&str>) {
@@ -26,6 +26,14 @@ pub(crate) fn run_targets(report: &mut Report, seconds: u32, only: Option<&str>)
             run(command("bash").args(["fuzz/run.sh", &name, &seconds.to_string()]))
         });
     }
+}
+
+/// Runs the convergence test of calls and streams with many seeds.
+pub(crate) fn converge(seeds: u32) -> Outcome {
+    let arguments = "test --profile unchecked --package millstream-live --test convergence";
+    let mut test = cargo();
+    test.args(arguments.split(' '));
+    run(test.env("MILLSTREAM_SEEDS", seeds.to_string()))
 }
 
 /// Names in the `[[bin]]` tables.

@@ -36,6 +36,8 @@ usage: cargo xtask <command> [options]
   purity                        crates below the server depend on no socket or runtime crate
   tidy                          line length, banned words, READMEs and the like
   fuzz [--seconds N] [TARGET]   each fuzz target (or one) for N seconds, 10 by default
+  converge [--seeds N]          random runs of clients and servers, 5,000 by default: in the end
+                                every client shows what the server holds
   bench-smoke                   each benchmark once, quickly: does it still run?
   soak [--connections N] [--seconds N]
                                 9,000 connections, stalled readers, a reconnect storm";
@@ -79,6 +81,11 @@ fn run(command: &str, rest: &[String], report: &mut Report) -> Result<(), String
             let target = options.positional();
             options.done()?;
             fuzz::run_targets(report, seconds, target.as_deref());
+        }
+        "converge" => {
+            let seeds = options.number("--seeds", 5_000)?;
+            options.done()?;
+            report.step("converge", || fuzz::converge(seeds));
         }
         "bench-smoke" => {
             options.done()?;

@@ -8,10 +8,13 @@ mod common;
 use std::sync::Arc;
 
 use common::{Recorder, ask, caller};
+use millstream_live::testing::{Outcome, Testbed, assert_denied};
 use millstream_live::{App, Builder, Ctx, Live, LiveError, Module, Next, Problem};
 use parking_lot::Mutex;
+use serde_json::{Value, json};
 
 type Cx = Ctx<Log, String>;
+type Bed = Testbed<Log, String>;
 
 #[derive(Debug, Default)]
 struct Log(Mutex<Vec<String>>);
@@ -65,25 +68,18 @@ fn app() -> Builder<Log, String> {
         .on_error(|ctx, error| ctx.state().add(&format!("{}: {error}", ctx.path())))
 }
 
-fn live(app: Builder<Log, String>) -> Live<Log, String> {
-    Live::new(app.build().unwrap(), Arc::new(Recorder::default()))
+/// A testbed, somebody to call from it, and what became of the call.
+fn run(app: Builder<Log, String>, user: &str, path: &str, args: Value) -> (Bed, Outcome) {
+    let mut t = Testbed::new(app.build().unwrap());
+    let caller = t.connect(user.to_owned());
+    let outcome = t.call(caller, path, args);
+    (t, outcome)
 }
-
-fn run(live: &Live<Log, String>, user: &str, frame: &str) -> String {
-    let (_, reply) = ask(live, &caller(Some(user.to_owned())), frame.as_bytes());
-    reply.map_or_else(String::new, |reply| reply.data.as_str().to_owned())
-}
-
-const CALL: &str = r#"{"rpc":"mw/call","id":"k","args":[]}"#;
 
 #[test]
 fn layers_go_around_guard_hook_and_function() {
-    let live = live(app());
-    assert_eq!(
-        run(&live, "ada", CALL),
-        r#"{"id":"k","ok":true,"data":"done"}"#
-    );
-    let log = live.app().state().0.lock().clone();
+    let (t, outcome) = run(app(), "ada", "mw/call", json!([]));
+    assert_eq!(outcome, Ok(json!("done")));
     let expected = [
         "a>",
         "b>",
@@ -94,58 +90,58 @@ fn layers_go_around_guard_hook_and_function() {
         "<b",
         "<a",
     ];
-    assert_eq!(log, expected);
+    assert_eq!(*t.state().0.lock(), expected);
 }
 
 #[test]
 fn a_guard_stops_everything_inside_it_and_layers_still_see_the_end() {
-    let live = live(app());
+    let (t, outcome) = run(app(), "denied", "mw/call", json!([]));
+    assert_eq!(assert_denied(outcome, "DENIED").message, "guard says no");
     assert_eq!(
-        run(&live, "denied", CALL),
-        r#"{"id":"k","ok":false,"code":"DENIED","error":"guard says no"}"#
-    );
-    let log = live.app().state().0.lock().clone();
-    assert_eq!(
-        log,
+        *t.state().0.lock(),
         ["a>", "b>", "guard 1", "guard 2 sees Some(7)", "<b", "<a"]
     );
 }
 
 #[test]
 fn a_layer_may_stop_a_call_or_replace_its_outcome() {
-    let stopped = live(
-        app().layer(async |_: Cx, _: Next<Log, String>| Err(LiveError::new("MW_STOP", "stopped"))),
-    );
-    assert!(run(&stopped, "ada", CALL).contains("MW_STOP"));
-    let replaced = live(app().layer(|ctx: Cx, next: Next<Log, String>| async move {
+    let stops =
+        app().layer(async |_: Cx, _: Next<Log, String>| Err(LiveError::new("MW_STOP", "stopped")));
+    assert_denied(run(stops, "ada", "mw/call", json!([])).1, "MW_STOP");
+    let replaces = app().layer(|ctx: Cx, next: Next<Log, String>| async move {
         next.run(ctx).await?;
         Ok(millstream_live::Outcome::Value(None))
-    }));
-    assert_eq!(run(&replaced, "ada", CALL), r#"{"id":"k","ok":true}"#);
+    });
+    let (t, outcome) = run(replaces, "ada", "mw/call", json!([]));
+    assert_eq!(outcome, Ok(Value::Null));
+    let reply = r#"{"topic":"__rpc","event":"i0","data":{"id":"i0","ok":true}}"#;
+    assert!(
+        t.frames(t.client(0)).any(|frame| frame == reply),
+        "no value"
+    );
 }
 
 #[test]
 fn a_panic_costs_its_own_call_alone_and_its_text_stays_here() {
-    let live = live(app());
-    let frame = r#"{"rpc":"mw/panics","id":"p","args":["secret"]}"#;
-    let reply = run(&live, "ada", frame);
+    let (mut t, outcome) = run(app(), "ada", "mw/panics", json!(["secret"]));
+    let caller = t.client(0);
     assert!(
-        reply.contains("INTERNAL_ERROR") && !reply.contains("secret"),
-        "{reply}"
+        !assert_denied(outcome, "INTERNAL_ERROR")
+            .message
+            .contains("secret")
     );
-    let log = live.app().state().0.lock().clone();
-    assert!(
-        log.iter()
-            .any(|line| line.starts_with("mw/panics: ") && line.contains("secret"))
-    );
-    assert!(run(&live, "ada", CALL).contains("done"));
+    assert!(t.frames(caller).all(|frame| !frame.contains("secret")));
+    let told = |line: &String| line.starts_with("mw/panics: ") && line.contains("secret");
+    assert!(t.state().0.lock().iter().any(told));
+    assert!(t.errors()[0].message.contains("secret"));
+    assert_eq!(t.call(caller, "mw/call", ()), Ok(json!("done")));
 }
 
 #[test]
 fn a_panicking_error_hook_costs_nobody_a_reply() {
-    let live = live(app().on_error(|_, _| panic!("the hook")));
-    let frame = r#"{"rpc":"mw/panics","id":"p","args":["x"]}"#;
-    assert!(run(&live, "ada", frame).contains("INTERNAL_ERROR"));
+    let hook = app().on_error(|_, _| panic!("the hook"));
+    let (_, outcome) = run(hook, "ada", "mw/panics", json!(["x"]));
+    assert_denied(outcome, "INTERNAL_ERROR");
 }
 
 #[test]

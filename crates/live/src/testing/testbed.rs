@@ -163,6 +163,20 @@ impl<S: Send + Sync + 'static, U: User> Testbed<S, U> {
         self.write(number);
     }
 
+    /// The client that was connected as the `nth`, from zero.
+    ///
+    /// # Panics
+    /// When there are not that many.
+    #[must_use]
+    pub fn client(&self, nth: usize) -> ClientId {
+        assert!(
+            nth < self.clients.len(),
+            "there are {} clients",
+            self.clients.len()
+        );
+        ClientId(nth)
+    }
+
     /// Whether the client has a connection.
     #[must_use]
     pub fn is_connected(&self, client: ClientId) -> bool {
