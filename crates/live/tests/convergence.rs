@@ -30,6 +30,7 @@ use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::time::Duration;
 
 use millstream_core::{Random, SeededRandom};
+use millstream_hub::{Limits, Pattern};
 use millstream_live::testing::{Chaos, ClientId, Settings, Status, StreamId, Testbed};
 use millstream_live::{App, Ctx, LiveError, Merge, Module, Stream};
 use parking_lot::Mutex;
@@ -207,13 +208,19 @@ impl Run {
             },
             // So small that slow readers lose events.
             socket_bytes: [600, 4_096, 65_536][random.below(3) as usize],
-            hub: millstream_hub::Limits {
+            hub: Limits {
                 backlog_bytes_max: [300, 4_096][random.below(2) as usize],
                 control_bytes_max: 65_536,
                 hold_bytes_max: [150, 65_536][random.below(2) as usize],
-                ..Default::default()
+                ..Limits::default()
             },
             hand_over: random.below(2) == 0,
+            // Then a client hears its topics again before it has asked for the streams.
+            open_topics: if random.below(2) == 0 {
+                vec![Pattern::new("*")]
+            } else {
+                Vec::new()
+            },
             ..Settings::default()
         };
         let hasty = random.below(4) == 0;
