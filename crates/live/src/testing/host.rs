@@ -80,7 +80,11 @@ impl<S: Send + Sync + 'static, U: User> Host<S, U> {
             ..HubConfig::default()
         });
         let limits = &config.limits;
-        let policies: PolicyTable = settings.policies.clone();
+        let retention = app.retention().into_iter();
+        let policies: PolicyTable = retention
+            .fold(settings.policies.clone(), |policies, (pattern, events)| {
+                policies.retaining(pattern, events)
+            });
         let topics = Topics::new(
             workers,
             boot_unix_ms,
@@ -88,7 +92,7 @@ impl<S: Send + Sync + 'static, U: User> Host<S, U> {
             policies,
             Arc::default(),
         );
-        let topics = Arc::new(topics);
+        let topics = Arc::new(topics.retaining(limits.retained_bytes_max));
         let members_max = limits.batch_members_max;
         let shared = Arc::clone(&exec.shared);
         let bench = Arc::new(Bench::new(Arc::clone(&topics), shared, members_max));
@@ -245,7 +249,7 @@ impl<S: Send + Sync + 'static, U: User> Host<S, U> {
             Task::Reply(conn, reply) => {
                 hub.reply(conn, reply.topic, &reply.event, reply.data.get());
                 for topic in &reply.release {
-                    hub.release(conn, topic);
+                    hub.release_after(conn, topic, reply.covered(topic).unwrap_or(0));
                 }
             }
             Task::Send {

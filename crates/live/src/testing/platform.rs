@@ -7,8 +7,8 @@ use std::sync::Arc;
 
 use millstream_core::{ConnId, Key, Millis, RawJson, RawJsonRef};
 use millstream_hub::{
-    BatchMember, Delivery, Inboxes, PublishError, PublishOptions, Published, Publisher, Snapshot,
-    Topics,
+    BatchMember, Delivery, History, Inboxes, PublishError, PublishOptions, Published, Publisher,
+    Snapshot, Topics,
 };
 use parking_lot::Mutex;
 
@@ -173,6 +173,14 @@ impl Platform for Bench {
 
     fn subscribers(&self, topic: &str) -> u64 {
         self.topics.subscribers(topic)
+    }
+
+    fn position(&self, topic: &str) -> Option<u64> {
+        self.topics.position(topic, self.shared.now())
+    }
+
+    fn since(&self, topic: &str, number: u64) -> Option<History> {
+        self.topics.since(topic, number, self.shared.now())
     }
 
     fn now(&self) -> Millis {
