@@ -65,6 +65,11 @@ impl Collect for Collector {
                 "Sends refused because a worker's inbox was full",
                 &shared.sends_busy,
             ),
+            (
+                "read_pauses",
+                "Times reading from a connection paused for an upload",
+                &shared.read_pauses,
+            ),
         ];
         for (name, help, value) in counters {
             counter(&mut encoder, name, help, value.load(Ordering::Relaxed))?;
@@ -103,6 +108,11 @@ impl Collector {
                 "retained_bytes",
                 "Events kept for clients that come back",
                 shared.topics.retained_bytes(),
+            ),
+            (
+                "kept_bytes",
+                "Bytes read from connections that are paused",
+                shared.sum(|gauges| &gauges.kept_bytes),
             ),
             ("inbox_tasks", "Tasks waiting for the workers", inbox),
         ];
