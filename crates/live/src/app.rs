@@ -164,7 +164,7 @@ impl<S, U> App<S, U> {
         let kinds = self.entries.values().map(|entry| &*entry.kind);
         let streams = kinds.filter_map(|kind| match kind {
             Kind::Stream(stream) => Some((stream, stream.replay?)),
-            Kind::Call(_) => None,
+            _ => None,
         });
         let declared = streams
             .flat_map(|(stream, events)| stream.patterns().map(move |pattern| (pattern, events)));

@@ -9,7 +9,9 @@ use millstream_core::{ConnId, Millis, RawJson, RawJsonRef, TopicName};
 use millstream_hub::{
     BatchMember, History, Pattern, PublishError, PublishOptions, Published, Snapshot, Verdict,
 };
-use millstream_live::{App, BoxFuture, Caller, Client, Ctx, Handled, Live, Platform, Reply, User};
+use millstream_live::{
+    App, BoxFuture, Caller, Client, Ctx, Handled, Live, Platform, Reply, UploadStats, User,
+};
 
 use crate::conn::{Conn, Handle};
 use crate::context::Context;
@@ -309,6 +311,10 @@ where
         let mut retention = self.app.retention();
         retention.extend(self.hooks.retention());
         retention
+    }
+
+    fn upload_stats(&self) -> Option<UploadStats> {
+        self.live.get().map(Live::upload_stats)
     }
 
     fn authenticates(&self) -> bool {

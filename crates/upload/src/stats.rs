@@ -64,6 +64,29 @@ impl core::ops::AddAssign for Stats {
 }
 
 impl Stats {
+    /// All counters with their names, for metrics.
+    #[must_use]
+    pub const fn list(&self) -> [(&'static str, u64); 16] {
+        [
+            ("opened", self.opened),
+            ("chunks", self.chunks),
+            ("bytes", self.bytes),
+            ("dropped", self.dropped),
+            ("pauses", self.pauses),
+            ("reauthorized", self.reauthorized),
+            ("finished", self.finished),
+            ("failed_by_application", self.failed_by_application),
+            ("failed_invalid", self.failed_invalid),
+            ("failed_too_large", self.failed_too_large),
+            ("failed_backpressure", self.failed_backpressure),
+            ("failed_overloaded", self.failed_overloaded),
+            ("failed_too_many", self.failed_too_many),
+            ("cancelled", self.cancelled),
+            ("failed_idle", self.failed_idle),
+            ("disconnected", self.disconnected),
+        ]
+    }
+
     pub(crate) fn count(&mut self, error: UploadError) {
         let counter = match error {
             UploadError::NumberInUse

@@ -4,6 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+use millstream_live::UploadStats;
 use prometheus_client::collector::Collector as Collect;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric};
 use prometheus_client::metrics::counter::ConstCounter;
@@ -42,6 +43,15 @@ impl Collect for Collector {
         let shared = &self.0;
         for (name, help, value) in shared.topics.stats().list() {
             counter(&mut encoder, &format!("hub_{name}"), help.trim(), value)?;
+        }
+        for (name, value) in shared
+            .hooks
+            .upload_stats()
+            .iter()
+            .flat_map(UploadStats::list)
+        {
+            let help = "See the counters of millstream_upload::Stats";
+            counter(&mut encoder, &format!("upload_{name}"), help, value)?;
         }
         let counters = [
             ("hook_panics", "Hooks that panicked", &shared.hook_panics),
