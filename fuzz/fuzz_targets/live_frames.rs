@@ -177,4 +177,9 @@ fuzz_target!(|data: &[u8]| {
     let refused = stats.failed_invalid + stats.failed_too_many + stats.failed_too_large;
     assert!(answered + stats.disconnected >= stats.opened);
     assert!(answered + stats.disconnected <= stats.opened + refused + stats.failed_overloaded);
+    // Nothing holds on to what is over.
+    drop((running, caller, live));
+    let spawned = std::mem::take(&mut *world.spawned.lock().expect("lock"));
+    drop(spawned);
+    assert_eq!(Arc::strong_count(&world), 1);
 });
