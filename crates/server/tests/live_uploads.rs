@@ -286,7 +286,7 @@ async fn what_goes_wrong_has_its_code() {
         .await;
     code(&ws.text().await, "TOO_MANY_UPLOADS");
     running(&state, 5).await;
-    // Their functions end when they hear of it; those of others do not, and count.
+    // Whoever hears of the end and returns makes room among the messages in flight.
     for round in 0..9_u32 {
         let mut cancel = b"\x02\x10\0\0\0".to_vec();
         let number = 1 + round % 4;
