@@ -185,6 +185,47 @@ async fn thousands_of_tiny_chunks_in_one_read_fail_nothing() {
     assert_eq!(ws.next().await, Frame::Pong(b"still there".to_vec()));
 }
 
+#[tokio::test]
+async fn many_uploads_of_many_connections_all_arrive() {
+    let (server, _) = serve(|config| config.workers = 2).await;
+    let address = server.address;
+    let client = |speed: u32| async move {
+        let mut ws = Ws::connect(address).await;
+        let path = if speed.is_multiple_of(2) {
+            "slow"
+        } else {
+            "narrow"
+        };
+        let header = to(path, &format!("[{}]", speed * 100));
+        for number in 0..40 {
+            // Three at a time, of one connection.
+            for upload in 1..=3 {
+                let payload = vec![7; 1_000 * upload as usize];
+                let frame = chunk(upload, number, number == 39, &header, &payload);
+                ws.bytes(&frame).await;
+            }
+        }
+        let mut replies = Vec::new();
+        for _ in 0..3 {
+            replies.push(ws.text().await);
+        }
+        replies.sort_unstable();
+        for (reply, upload) in replies.iter().zip(1..) {
+            let due = format!(r#""data":{}"#, 40_000 * upload);
+            assert!(reply.contains(&due), "{speed}: {reply}");
+        }
+    };
+    let clients: Vec<_> = (0..40).map(|n| tokio::spawn(client(n % 10))).collect();
+    for client in clients {
+        client.await.expect("arrives");
+    }
+    assert_eq!(
+        metric(address, "millstream_upload_finished_total").await,
+        120
+    );
+    assert_eq!(metric(address, "millstream_kept_bytes").await, 0);
+}
+
 /// Begins an upload whose function takes nothing, and fills all there is between.
 async fn stall(ws: &mut Ws<TcpStream>) {
     ws.bytes(&chunk(1, 0, false, &to("stuck", "[]"), b"")).await;
