@@ -12,7 +12,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use libfuzzer_sys::fuzz_target;
 use millstream_core::{ConnId, Millis, RawJson, RawJsonRef};
-use millstream_hub::{BatchMember, PublishError, PublishOptions, Published, Snapshot};
+use millstream_hub::{BatchMember, History, PublishError, PublishOptions, Published, Snapshot};
 use millstream_live::{
     App, BoxFuture, Caller, Ctx, Handled, Live, LiveError, Module, Platform, Reply, Rest, Stream,
     Upload, UploadCall,
@@ -66,6 +66,14 @@ impl Platform for World {
 
     fn unsubscribe(&self, _: ConnId, _: &str) -> BoxFuture<()> {
         Box::pin(ready(()))
+    }
+
+    fn position(&self, _: &str) -> Option<u64> {
+        None
+    }
+
+    fn since(&self, _: &str, _: u64) -> Option<History> {
+        None
     }
 
     fn subscribers(&self, _: &str) -> u64 {

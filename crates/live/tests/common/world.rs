@@ -10,7 +10,7 @@ use std::task::{Context, Poll, Wake, Waker};
 use std::time::Duration;
 
 use millstream_core::{ConnId, Millis, RawJson, RawJsonRef};
-use millstream_hub::{BatchMember, PublishError, PublishOptions, Published, Snapshot};
+use millstream_hub::{BatchMember, History, PublishError, PublishOptions, Published, Snapshot};
 use millstream_live::{BoxFuture, Platform, Reply};
 use parking_lot::Mutex;
 use serde_json::{Value, json};
@@ -165,6 +165,14 @@ impl Platform for World {
 
     fn unsubscribe(&self, _: ConnId, _: &str) -> BoxFuture<()> {
         Box::pin(ready(()))
+    }
+
+    fn position(&self, _: &str) -> Option<u64> {
+        None
+    }
+
+    fn since(&self, _: &str, _: u64) -> Option<History> {
+        None
     }
 
     fn subscribers(&self, _: &str) -> u64 {
