@@ -8,6 +8,7 @@ use std::sync::Arc;
 use hashbrown::{HashMap, HashSet};
 use millstream_core::is_system_topic;
 use millstream_hub::Pattern;
+use millstream_upload::{BudgetLimits, Limits as UploadLimits};
 use millstream_wire::is_call_path;
 
 use crate::admission::Admission;
@@ -59,7 +60,8 @@ pub struct Limits {
     /// Calls in one batch. More are refused one by one. Default 50.
     pub batch_calls_max: usize,
     /// Messages of one connection whose calls are not finished. Calls beyond that are refused with
-    /// `OVERLOADED`; a batch counts as one message. Default 1,000.
+    /// `OVERLOADED`; a batch counts as one message, and so does an upload for as long as its
+    /// function runs, even when the upload itself is over. Default 1,000.
     pub messages_in_flight_max: usize,
     /// Subscriptions one connection may hold through streams, repeated ones included. Others are
     /// refused with `RATE_LIMITED`. Default 10,000.
@@ -71,6 +73,11 @@ pub struct Limits {
     pub skip_windows_max: usize,
     /// Entries of a batch that holds nothing but stream subscriptions. Default 1,000.
     pub batch_streams_max: usize,
+    /// Bounds of the uploads of all connections of one worker. What a function allows is said with
+    /// it. `frame_bytes_max` is the host's unless it is given.
+    pub uploads: UploadLimits,
+    /// Bounds of the uploads of the process.
+    pub upload_budget: BudgetLimits,
 }
 
 impl Default for Limits {
@@ -82,6 +89,8 @@ impl Default for Limits {
             skip_windows_max: 100_000,
             messages_in_flight_max: 1_000,
             subscriptions_max: 10_000,
+            uploads: UploadLimits::default(),
+            upload_budget: BudgetLimits::default(),
         }
     }
 }
@@ -155,7 +164,7 @@ impl<S, U> App<S, U> {
         let kinds = self.entries.values().map(|entry| &*entry.kind);
         let streams = kinds.filter_map(|kind| match kind {
             Kind::Stream(stream) => Some((stream, stream.replay?)),
-            Kind::Call(_) => None,
+            _ => None,
         });
         let declared = streams
             .flat_map(|(stream, events)| stream.patterns().map(move |pattern| (pattern, events)));
@@ -368,7 +377,9 @@ impl<S: Send + Sync + 'static, U: User> Kind<S, U> {
     /// Does what can only be done once everything is known.
     fn complete(&mut self, plan: &mut Plan, admission: Option<&Admission>) -> Option<Problem> {
         match self {
+            Self::Binary(binary) => binary.call.policies.register(plan),
             Self::Call(call) => call.policies.register(plan),
+            Self::Upload(upload) => upload.call.policies.register(plan),
             Self::Stream(stream) => {
                 let class = stream.class.as_ref();
                 let unknown = class.filter(|class| !admission.is_some_and(|all| all.has(class)));
@@ -382,7 +393,9 @@ impl<S: Send + Sync + 'static, U: User> Kind<S, U> {
     /// How the central limits see it.
     fn limited(&self) -> Limited {
         match self {
+            Self::Binary(binary) => binary.call.policies.limited(),
             Self::Call(call) => call.policies.limited(),
+            Self::Upload(upload) => upload.call.policies.limited(),
             Self::Stream(_) => Limited::Stream,
         }
     }
@@ -390,8 +403,11 @@ impl<S: Send + Sync + 'static, U: User> Kind<S, U> {
 
 /// What is wrong with an entry itself.
 fn check<S, U>(kind: &Kind<S, U>, topics: &mut HashSet<String>) -> Option<Problem> {
-    let Kind::Stream(stream) = kind else {
-        return None;
+    let stream = match kind {
+        Kind::Stream(stream) => stream,
+        Kind::Binary(binary) => return binary.problem(),
+        Kind::Upload(upload) => return upload.problem(),
+        Kind::Call(_) => return None,
     };
     if let Some(topic) = &stream.fixed {
         if is_system_topic(topic) {
@@ -492,6 +508,9 @@ pub enum Problem {
     /// Two streams have the same fixed topic.
     #[error("another stream has the topic {0:?}")]
     TopicTwice(String),
+    /// An option is zero with which nothing could ever be taken.
+    #[error("{0} is at least 1; leave it out for the default")]
+    Zero(&'static str),
     /// Two registrations have the same path.
     #[error("the path is registered twice")]
     Twice,

@@ -43,8 +43,13 @@ impl<S, U> fmt::Debug for Call<S, U> {
 impl<S: Send + Sync + 'static, U: User> Call<S, U> {
     /// A call without options.
     pub fn new<P: 'static>(handler: impl Handler<S, U, P>) -> Self {
+        Self::erased(erase(handler))
+    }
+
+    /// The same for a function whose parameters are hidden already.
+    pub(crate) fn erased(handler: AnyHandler<S, U>) -> Self {
         Self {
-            handler: erase(handler),
+            handler,
             policies: Policies::new(),
         }
     }
@@ -69,7 +74,8 @@ impl<S: Send + Sync + 'static, U: User> Call<S, U> {
             return self.start(ctx, &args)?.await.map(Outcome::Value);
         }
         let general = ctx.engine().app.limits.call_deadline;
-        let general = general.filter(|_| !self.policies.has_deadline());
+        // An upload takes as long as its client does; silence has a limit of its own.
+        let general = general.filter(|_| !self.policies.has_deadline() && !ctx.is_upload());
         let start = || {
             let started = self.start(ctx.clone(), &args);
             started.unwrap_or_else(|error| Box::pin(ready(Err(error))))

@@ -6,6 +6,7 @@ use core::sync::atomic::{AtomicU64, Ordering};
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 
+use bytes::Bytes;
 use hashbrown::HashMap;
 use millstream_core::{ConnId, RawJson, RawJsonRef, is_system_topic};
 use millstream_hub::{PublishOptions, Published};
@@ -15,7 +16,9 @@ use serde::Serialize;
 use crate::closing::Closed;
 use crate::engine::Engine;
 use crate::error::{LiveError, code};
+use crate::input::Input;
 use crate::platform::{Caller, Client, Platform};
+use crate::upload::Upload;
 use crate::user::User;
 
 /// The context of one call: the application's state, who is calling, and the verbs.
@@ -31,6 +34,7 @@ struct Inner<S, U> {
     path: Arc<str>,
     cursor: Option<RawJson>,
     idempotency_key: Option<RawJson>,
+    input: Input,
     values: Mutex<HashMap<TypeId, Box<dyn Any + Send + Sync>>>,
     /// The subscription this call has made, until its outcome is known.
     grant: Mutex<Option<Grant>>,
@@ -68,12 +72,41 @@ impl<S, U: User> Ctx<S, U> {
         cursor: Option<RawJson>,
         idempotency_key: Option<RawJson>,
     ) -> Self {
+        Self::build(
+            engine,
+            caller,
+            path,
+            cursor,
+            idempotency_key,
+            Input::Nothing,
+        )
+    }
+
+    /// The context of a call that carries something besides its arguments.
+    pub(crate) fn with_input(
+        engine: Arc<Engine<S, U>>,
+        caller: Caller<U>,
+        path: Arc<str>,
+        input: Input,
+    ) -> Self {
+        Self::build(engine, caller, path, None, None, input)
+    }
+
+    fn build(
+        engine: Arc<Engine<S, U>>,
+        caller: Caller<U>,
+        path: Arc<str>,
+        cursor: Option<RawJson>,
+        idempotency_key: Option<RawJson>,
+        input: Input,
+    ) -> Self {
         Self(Arc::new(Inner {
             engine,
             caller,
             path,
             cursor,
             idempotency_key,
+            input,
             values: Mutex::default(),
             grant: Mutex::default(),
         }))
@@ -213,6 +246,28 @@ impl<S, U: User> Ctx<S, U> {
     /// ```
     pub fn closed(&self) -> Closed<S, U> {
         Closed::new(Arc::clone(&self.0.engine), self.0.caller.clone())
+    }
+
+    /// The bytes of a binary call, for what runs before its function.
+    #[must_use]
+    pub fn payload(&self) -> Option<&Bytes> {
+        match &self.0.input {
+            Input::Bytes(bytes) => Some(bytes),
+            _ => None,
+        }
+    }
+
+    /// Whether the call is an upload.
+    pub(crate) fn is_upload(&self) -> bool {
+        matches!(self.0.input, Input::Upload(_))
+    }
+
+    /// The upload, for the function alone.
+    pub(crate) fn take_upload(&self) -> Option<Upload> {
+        match &self.0.input {
+            Input::Upload(upload) => upload.lock().take(),
+            _ => None,
+        }
     }
 
     /// Leaves a value for what runs later in the same call; one per type. Guards use it.

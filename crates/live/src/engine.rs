@@ -5,10 +5,12 @@ use std::hash::BuildHasher;
 use std::sync::Arc;
 
 use millstream_ratelimit::Keys;
+use millstream_upload::Budget;
 use parking_lot::Mutex;
 
 use crate::app::App;
 use crate::closing::Closings;
+use crate::desk::Desk;
 use crate::owners::Owners;
 use crate::platform::Platform;
 use crate::policy::{Locks, Plan, RateTable, Results};
@@ -26,6 +28,7 @@ pub(crate) struct Engine<S, U> {
     pub(crate) windows: Mutex<Windows>,
     pub(crate) keys: Keys,
     pub(crate) counters: Counters,
+    pub(crate) uploads: Arc<Desk>,
 }
 
 /// What limits and idempotent calls remember, by the numbers that `build` gave them.
@@ -47,6 +50,8 @@ impl<S, U> Engine<S, U> {
     pub(crate) fn new(app: Arc<App<S, U>>, platform: Arc<dyn Platform>) -> Self {
         // Two hashers, two secrets.
         let secret = || RandomState::new().hash_one(0_u8);
+        let budget = Budget::new(app.limits.upload_budget);
+        let uploads = Desk::new(app.limits.uploads, budget, Arc::clone(&platform));
         Self {
             platform,
             owners: Owners::new(),
@@ -60,6 +65,7 @@ impl<S, U> Engine<S, U> {
             keys: Keys::new([secret(), secret()]),
             counters: Counters::default(),
             app,
+            uploads: Arc::new(uploads),
         }
     }
 }

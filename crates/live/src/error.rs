@@ -19,6 +19,15 @@ pub mod code {
     pub const INTERNAL_ERROR: &str = "INTERNAL_ERROR";
     /// A function was given an argument that it cannot work with.
     pub const INVALID_ARG: &str = "INVALID_ARG";
+    /// The client gave an upload up.
+    pub const CANCELLED: &str = "CANCELLED";
+    /// The connection of an upload is gone; its function sees this, and nobody else.
+    pub const DISCONNECTED: &str = "DISCONNECTED";
+    /// More chunks than are kept came before their function took any, from a client that could not
+    /// be told to wait.
+    pub const FLOW_BACKPRESSURE: &str = "FLOW_BACKPRESSURE";
+    /// As many uploads are under way as are allowed.
+    pub const TOO_MANY_UPLOADS: &str = "TOO_MANY_UPLOADS";
     /// The frame does not fit the function it names.
     pub const INVALID_REQUEST: &str = "INVALID_REQUEST";
     /// The topic is reserved or malformed.

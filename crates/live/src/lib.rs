@@ -4,13 +4,17 @@ pub mod access;
 mod admission;
 mod app;
 mod args;
+mod binary;
 mod call;
 mod closing;
 mod ctx;
+mod desk;
 mod engine;
 mod error;
+mod frames;
 mod handler;
 mod identity;
+mod input;
 mod layer;
 mod module;
 mod owners;
@@ -25,16 +29,19 @@ mod stream;
 mod subscribe;
 #[cfg(feature = "testing")]
 pub mod testing;
+mod upload;
 mod user;
 
 pub use admission::Admission;
 pub use app::{App, Builder, Limits, Problem, RegistrationError, RegistrationErrors};
 pub use args::{Arg, ArgCursor, Args, Rest, Valid};
+pub use binary::{BinaryCall, UploadCall};
 pub use call::Call;
 pub use closing::Closed;
 pub use ctx::Ctx;
 pub use error::{Issue, LiveError, code};
 pub use handler::{BoxFuture, CallResult, Handler};
+pub use input::InputHandler;
 pub use layer::{Next, Outcome};
 pub use millstream_flow::{BreakerConfig, BreakerState, BreakerStats};
 pub use millstream_hub::{Reason, Snapshot};
@@ -46,4 +53,9 @@ pub use reply::{BATCH_EVENT, REPLY_TOPIC, Reply};
 pub use stats::{LiveGauges, LiveStats};
 pub use stream::{Merge, Page, Stream};
 pub use subscribe::StreamReply;
+pub use upload::{Cancelled, Upload};
 pub use user::User;
+
+pub use millstream_upload::{
+    BudgetLimits as UploadBudget, Limits as UploadLimits, Stats as UploadStats,
+};

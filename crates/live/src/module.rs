@@ -4,12 +4,17 @@ use core::future::Future;
 use core::pin::Pin;
 use std::sync::Arc;
 
+use bytes::Bytes;
+
 use crate::args::Args;
+use crate::binary::{BinaryCall, UploadCall};
 use crate::call::Call;
 use crate::ctx::Ctx;
 use crate::error::LiveError;
 use crate::handler::Handler;
+use crate::input::InputHandler;
 use crate::stream::Stream;
+use crate::upload::Upload;
 use crate::user::User;
 
 pub(crate) type Check<S, U> = Arc<
@@ -41,8 +46,10 @@ pub struct Module<S, U> {
 
 /// What a path stands for.
 pub(crate) enum Kind<S, U> {
+    Binary(Box<BinaryCall<S, U>>),
     Call(Call<S, U>),
     Stream(Box<Stream<S, U>>),
+    Upload(Box<UploadCall<S, U>>),
 }
 
 impl<S, U> core::fmt::Debug for Module<S, U> {
@@ -93,6 +100,53 @@ impl<S: Send + Sync + 'static, U: User> Module<S, U> {
     #[must_use]
     pub fn call_with(mut self, name: impl Into<String>, call: Call<S, U>) -> Self {
         self.entries.push((name.into(), Kind::Call(call)));
+        self
+    }
+
+    /// Adds a call whose first argument is raw bytes, without options.
+    ///
+    /// ```
+    /// use bytes::Bytes;
+    /// use millstream_live::{Ctx, LiveError, Module};
+    ///
+    /// async fn size(_: Ctx<(), ()>, image: Bytes, name: String) -> Result<usize, LiveError> {
+    ///     Ok(image.len() + name.len())
+    /// }
+    /// let module: Module<(), ()> = Module::new("images").binary("size", size);
+    /// # let _ = module;
+    /// ```
+    #[must_use]
+    pub fn binary<P: 'static>(
+        self,
+        name: impl Into<String>,
+        handler: impl InputHandler<S, U, Bytes, P>,
+    ) -> Self {
+        self.binary_with(name, BinaryCall::new(handler))
+    }
+
+    /// Adds a call whose first argument is raw bytes.
+    #[must_use]
+    pub fn binary_with(mut self, name: impl Into<String>, call: BinaryCall<S, U>) -> Self {
+        self.entries
+            .push((name.into(), Kind::Binary(Box::new(call))));
+        self
+    }
+
+    /// Adds a function that takes an upload, without options; see [`Upload`].
+    #[must_use]
+    pub fn upload<P: 'static>(
+        self,
+        name: impl Into<String>,
+        handler: impl InputHandler<S, U, Upload, P>,
+    ) -> Self {
+        self.upload_with(name, UploadCall::new(handler))
+    }
+
+    /// Adds a function that takes an upload.
+    #[must_use]
+    pub fn upload_with(mut self, name: impl Into<String>, upload: UploadCall<S, U>) -> Self {
+        self.entries
+            .push((name.into(), Kind::Upload(Box::new(upload))));
         self
     }
 

@@ -12,7 +12,8 @@ use futures_util::FutureExt;
 use futures_util::future::join_all;
 use millstream_core::{ConnId, JsonStr, RawJson, RawJsonRef};
 use millstream_wire::{
-    BatchEntry, CallArgs, CallBatch, CallFrame, CallRequest, is_call_path, recognise_call,
+    BatchEntry, CallArgs, CallBatch, CallFrame, CallRequest, is_call_path, recognise_binary,
+    recognise_call,
 };
 
 use crate::app::{App, Entry};
@@ -22,7 +23,7 @@ use crate::engine::Engine;
 use crate::error::{LiveError, code};
 use crate::handler::{BoxFuture, CallResult};
 use crate::layer::{Next, Outcome};
-use crate::module::Kind;
+use crate::module::{Check, Kind};
 use crate::owners::Owner;
 use crate::platform::{Caller, Platform};
 use crate::policy::charge;
@@ -52,7 +53,7 @@ impl core::fmt::Debug for Handled {
 
 /// An application on a platform.
 pub struct Live<S, U> {
-    engine: Arc<Engine<S, U>>,
+    pub(crate) engine: Arc<Engine<S, U>>,
 }
 
 impl<S, U> Clone for Live<S, U> {
@@ -72,16 +73,16 @@ impl<S, U> core::fmt::Debug for Live<S, U> {
 }
 
 /// A call that has left its frame.
-struct Request<S, U> {
-    ctx: Ctx<S, U>,
-    entry: Arc<Entry<S, U>>,
-    args: Args,
+pub(crate) struct Request<S, U> {
+    pub(crate) ctx: Ctx<S, U>,
+    pub(crate) entry: Arc<Entry<S, U>>,
+    pub(crate) args: Args,
     /// Present when the client wants to subscribe.
-    resume: Option<Box<Resume>>,
+    pub(crate) resume: Option<Box<Resume>>,
 }
 
 /// A call, or why it cannot be one.
-type Found<S, U> = Result<Request<S, U>, LiveError>;
+pub(crate) type Found<S, U> = Result<Request<S, U>, LiveError>;
 
 impl<S: Send + Sync + 'static, U: User> Live<S, U> {
     /// Puts an application on a platform.
@@ -97,9 +98,11 @@ impl<S: Send + Sync + 'static, U: User> Live<S, U> {
         self.end(ended)
     }
 
-    /// A connection is over. The future runs what has to run then.
+    /// A connection is over. The future runs what has to run then. Functions that take uploads
+    /// of it have heard before this returns.
     pub fn handle_closed(&self, conn: ConnId) -> BoxFuture<()> {
         self.engine.closings.close(conn);
+        self.engine.uploads.close(conn);
         let ended = self.engine.owners.take_all(conn);
         self.end(ended)
     }
@@ -139,7 +142,14 @@ impl<S: Send + Sync + 'static, U: User> Live<S, U> {
     }
 
     /// Takes a message of a client. Text and binary messages are told apart by their bytes alone.
+    ///
+    /// A message with bytes is copied once, out of `message`, when it is for a function that takes
+    /// it. Of an upload, the message with its first chunk gives the future that runs its function;
+    /// its reply goes through [`Platform::reply`].
     pub fn handle_message(&self, caller: &Caller<U>, message: &[u8]) -> Handled {
+        if let Some(frame) = recognise_binary(message) {
+            return Handled::Claimed(self.binary_frame(caller, frame, None));
+        }
         match str::from_utf8(message) {
             Ok(text) => self.handle_text(caller, text),
             Err(_) => self.handle_text(caller, &String::from_utf8_lossy(message)),
@@ -148,6 +158,9 @@ impl<S: Send + Sync + 'static, U: User> Live<S, U> {
 
     /// Takes a message that is known to be text.
     pub fn handle_text(&self, caller: &Caller<U>, text: &str) -> Handled {
+        if let Some(frame) = recognise_binary(text.as_bytes()) {
+            return Handled::Claimed(self.binary_frame(caller, frame, None));
+        }
         let handled: BoxFuture<Option<Reply>> = match recognise_call(text) {
             None => return Handled::Unclaimed,
             Some(CallFrame::TooDeep { id }) => {
@@ -167,13 +180,17 @@ impl<S: Send + Sync + 'static, U: User> Live<S, U> {
 
     /// Refuses whatever a message asks for, because its connection has `messages_in_flight_max`
     /// others that are not finished.
-    pub fn refuse_message(&self, message: &[u8]) -> Handled {
-        let text = String::from_utf8_lossy(message);
+    /// Further chunks of uploads are not refused: those uploads run already.
+    pub fn refuse_message(&self, caller: &Caller<U>, message: &[u8]) -> Handled {
         let max = self.engine.app.limits.messages_in_flight_max;
         let error = LiveError::new(
             code::OVERLOADED,
             format!("{max} messages of this connection are not finished"),
         );
+        if let Some(frame) = recognise_binary(message) {
+            return Handled::Claimed(self.binary_frame(caller, frame, Some(error)));
+        }
+        let text = String::from_utf8_lossy(message);
         let refused = |id: JsonStr<'_>| failure(id.as_json(), &error);
         let reply = match recognise_call(&text) {
             None => return Handled::Unclaimed,
@@ -292,7 +309,7 @@ where
 }
 
 /// Everything behind the lookup.
-async fn execute<S, U>(request: Found<S, U>) -> Result<Outcome, LiveError>
+pub(crate) async fn execute<S, U>(request: Found<S, U>) -> Result<Outcome, LiveError>
 where
     S: Send + Sync + 'static,
     U: User,
@@ -447,11 +464,7 @@ impl<S: Send + Sync + 'static, U: User> Entry<S, U> {
         args: Args,
         resume: Option<Box<Resume>>,
     ) -> Result<Outcome, LiveError> {
-        for part in self.guard.iter() {
-            part(ctx.clone())
-                .await
-                .map_err(|error| classify(&ctx, error))?;
-        }
+        ask_guard(&self.guard, &ctx).await?;
         if let Some(hook) = &ctx.engine().app.before_execute {
             hook(ctx.clone(), args.clone()).await?;
         }
@@ -459,6 +472,18 @@ impl<S: Send + Sync + 'static, U: User> Entry<S, U> {
             self.charge(&ctx)?;
         }
         match (&*self.kind, resume) {
+            (Kind::Binary(binary), None) if ctx.payload().is_some() => {
+                binary.call.run(ctx, args).await
+            }
+            (Kind::Upload(upload), None) if ctx.is_upload() => upload.call.run(ctx, args).await,
+            (Kind::Binary(_), _) => Err(LiveError::new(
+                code::INVALID_REQUEST,
+                "A binary endpoint is called with bytes",
+            )),
+            (Kind::Upload(_), _) => Err(LiveError::new(
+                code::INVALID_REQUEST,
+                "An upload endpoint is uploaded to, not called",
+            )),
             (Kind::Call(call), _) => call.run(ctx, args).await,
             (Kind::Stream(stream), Some(resume)) => stream.subscribe(ctx, args, *resume).await,
             (Kind::Stream(_), None) => Err(LiveError::new(
@@ -467,6 +492,19 @@ impl<S: Send + Sync + 'static, U: User> Entry<S, U> {
             )),
         }
     }
+}
+
+/// All parts of a guard, until one says no.
+pub(crate) async fn ask_guard<S, U: User>(
+    guard: &[Check<S, U>],
+    ctx: &Ctx<S, U>,
+) -> Result<(), LiveError> {
+    for part in guard {
+        part(ctx.clone())
+            .await
+            .map_err(|error| classify(ctx, error))?;
+    }
+    Ok(())
 }
 
 /// A guard's unexpected error says no, without saying why.

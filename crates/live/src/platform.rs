@@ -9,12 +9,15 @@ use millstream_core::{ConnId, Millis, RawJson, RawJsonRef};
 use millstream_hub::{BatchMember, History, PublishError, PublishOptions, Published, Snapshot};
 
 use crate::handler::BoxFuture;
+use crate::reply::Reply;
 use crate::user::User;
 
 /// The engine: topics and connections. The server implements it over its workers, the test
 /// harness over one hub without sockets.
 ///
-/// Methods do not wait. What they produce for one connection keeps its order.
+/// Methods do not wait. What they produce for one connection keeps its order. They may be called
+/// while locks are held, so they do not call back into the application before they return; work
+/// given to [`spawn`](Self::spawn) may.
 pub trait Platform: Send + Sync + 'static {
     /// Publishes to all subscribers of a topic. System topics are allowed here.
     ///
@@ -36,6 +39,26 @@ pub trait Platform: Send + Sync + 'static {
 
     /// Sends an event to one connection. A connection that is gone is no error.
     fn send(&self, conn: ConnId, topic: &str, event: &str, data: RawJson);
+
+    /// Sends a connection the reply to an upload. Unlike [`send`](Self::send) it is not refused
+    /// when the connection's worker is far behind: there is at most one for an upload.
+    fn reply(&self, conn: ConnId, reply: Reply) {
+        self.send(conn, reply.topic, &reply.event, reply.data);
+    }
+
+    /// Stops reading from a connection, or goes on. What was read already is not handled either
+    /// before reading goes on. Repeating it changes nothing; so does a connection that is gone.
+    ///
+    /// A platform that cannot do that ignores it: uploads to functions that are too slow then fail
+    /// with `FLOW_BACKPRESSURE`.
+    fn set_reading(&self, conn: ConnId, on: bool) {
+        let _ = (conn, on);
+    }
+
+    /// The largest message a client may send, if there is a limit. Uploads are told.
+    fn frame_bytes_max(&self) -> Option<u32> {
+        None
+    }
 
     /// Subscribes a connection on behalf of a stream. The application's subscribe hook is asked
     /// unless the connection holds the topic already. Unless it did, events are held back from

@@ -7,6 +7,7 @@ use millstream_core::{ListWriter, ObjectWriter, RawJson, RawJsonRef};
 use millstream_wire::FRAME_CODE_UNITS_MAX;
 
 use crate::error::{LiveError, code};
+use crate::handler::CallResult;
 use crate::layer::Outcome;
 
 /// The topic on which replies to calls travel.
@@ -35,14 +36,18 @@ pub struct Reply {
 }
 
 impl Reply {
-    pub(crate) fn to_call(id: &str, data: RawJson) -> Self {
+    pub(crate) fn new(topic: &'static str, event: &str, data: RawJson) -> Self {
         Self {
-            topic: REPLY_TOPIC,
-            event: id.into(),
+            topic,
+            event: event.into(),
             data,
             release: Vec::new(),
             covered: Vec::new(),
         }
+    }
+
+    pub(crate) fn to_call(id: &str, data: RawJson) -> Self {
+        Self::new(REPLY_TOPIC, id, data)
     }
 
     /// The number of a topic up to which this reply has all events, if there is one. The host
@@ -98,6 +103,62 @@ pub(crate) fn payload(id: RawJsonRef<'_>, result: &Result<Outcome, LiveError>) -
         Outcome::Value(None) => {}
         Outcome::Value(Some(data)) => drop(object.raw("data", data.get())),
         Outcome::Stream(stream) => stream.write(&mut object),
+    }
+    object.finish()
+}
+
+/// The payload for a binary call: that of a call without the id, which clients take from the
+/// event. `id_bytes` is its length there.
+pub(crate) fn binary_payload(id_bytes: usize, result: &Result<Outcome, LiveError>) -> RawJson {
+    let bytes = match result {
+        Ok(Outcome::Value(Some(data))) => data.as_bytes().len(),
+        Ok(Outcome::Stream(stream)) => stream.bytes(),
+        _ => 0,
+    };
+    let total = bytes + id_bytes + ENVELOPE_BYTES;
+    let mut object = ObjectWriter::with_capacity(total.min(FRAME_CODE_UNITS_MAX));
+    match result {
+        Err(error) => write_failure(&mut object, error),
+        Ok(_) if total > FRAME_CODE_UNITS_MAX => write_failure(&mut object, &too_large(total)),
+        Ok(outcome) => {
+            object.raw("ok", RawJsonRef::TRUE);
+            match outcome {
+                Outcome::Value(None) => {}
+                Outcome::Value(Some(data)) => drop(object.raw("data", data.get())),
+                Outcome::Stream(stream) => stream.write(&mut object),
+            }
+        }
+    }
+    object.finish()
+}
+
+/// The payload for an upload: the same, and what else the client is told.
+pub(crate) fn upload_payload(
+    result: &CallResult,
+    frame_bytes_max: Option<u32>,
+    continue_at: Option<u64>,
+) -> RawJson {
+    let bytes = match result {
+        Ok(Some(data)) => data.as_bytes().len(),
+        _ => 0,
+    };
+    let total = bytes + ENVELOPE_BYTES;
+    let mut object = ObjectWriter::with_capacity(total.min(FRAME_CODE_UNITS_MAX));
+    match result {
+        Err(error) => write_failure(&mut object, error),
+        Ok(_) if total > FRAME_CODE_UNITS_MAX => write_failure(&mut object, &too_large(total)),
+        Ok(data) => {
+            object.raw("ok", RawJsonRef::TRUE);
+            if let Some(data) = data {
+                object.raw("data", data.get());
+            }
+        }
+    }
+    if let Some(bytes) = frame_bytes_max {
+        object.number("__cap", bytes.into());
+    }
+    if let Some(at) = continue_at {
+        object.number("offset", at);
     }
     object.finish()
 }

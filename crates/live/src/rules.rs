@@ -50,7 +50,7 @@ impl<S, U> Rules<S, U> {
         })?;
         match &**kind {
             Kind::Stream(stream) => Some(stream),
-            Kind::Call(_) => None,
+            _ => None,
         }
     }
 }

@@ -490,6 +490,24 @@ impl Handle {
         }
     }
 
+    /// Stops reading from a connection, or goes on.
+    pub(crate) fn read_or_wait(&self, id: ConnId, on: bool) {
+        if let Some(inbox) = self.shared.inboxes.get(id.worker()) {
+            inbox.push(Task::Output(Box::new(move |core| {
+                if on {
+                    core.read_on(id.key());
+                } else {
+                    core.pause_reading(id.key());
+                }
+            })));
+        }
+    }
+
+    /// The largest message a client may send.
+    pub(crate) fn message_bytes_max(&self) -> u32 {
+        u32::try_from(self.shared.settings.message_bytes_max).unwrap_or(u32::MAX)
+    }
+
     /// Subscribes a connection and holds the topic's events back until they are released, unless
     /// it holds the topic already.
     pub(crate) async fn subscribe_held(&self, id: ConnId, topic: &str) -> Result<(), String> {

@@ -74,6 +74,11 @@ pub trait Hooks: Send + Sync + 'static {
         Vec::new()
     }
 
+    /// What became of uploads so far, for the metrics; nothing when there can be none.
+    fn upload_stats(&self) -> Option<millstream_live::UploadStats> {
+        None
+    }
+
     /// Whether the auth path is served at all.
     fn authenticates(&self) -> bool {
         false

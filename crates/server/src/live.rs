@@ -9,7 +9,9 @@ use millstream_core::{ConnId, Millis, RawJson, RawJsonRef, TopicName};
 use millstream_hub::{
     BatchMember, History, Pattern, PublishError, PublishOptions, Published, Snapshot, Verdict,
 };
-use millstream_live::{App, BoxFuture, Caller, Client, Ctx, Handled, Live, Platform, User};
+use millstream_live::{
+    App, BoxFuture, Caller, Client, Ctx, Handled, Live, Platform, Reply, UploadStats, User,
+};
 
 use crate::conn::{Conn, Handle};
 use crate::context::Context;
@@ -83,6 +85,18 @@ impl Platform for Handle {
 
     fn send(&self, conn: ConnId, topic: &str, event: &str, data: RawJson) {
         self.send_by_id(conn, topic, event, data);
+    }
+
+    fn reply(&self, conn: ConnId, reply: Reply) {
+        Self::reply(self, conn, reply);
+    }
+
+    fn set_reading(&self, conn: ConnId, on: bool) {
+        self.read_or_wait(conn, on);
+    }
+
+    fn frame_bytes_max(&self) -> Option<u32> {
+        Some(self.message_bytes_max())
     }
 
     fn subscribe(&self, conn: ConnId, topic: &str) -> BoxFuture<Result<(), String>> {
@@ -185,13 +199,13 @@ where
             .get_or_init(|| Live::new(Arc::clone(&self.app), Arc::new(cx.handle())));
         let peer = cx.peer_shared();
         let waiting = peer.in_flight.load(Ordering::Relaxed) as usize;
+        let caller = Caller {
+            conn: Some(cx.id()),
+            client: Arc::<Peer>::clone(&peer),
+        };
         let handled = if waiting >= self.app.message_limit() {
-            live.refuse_message(bytes_of(message))
+            live.refuse_message(&caller, bytes_of(message))
         } else {
-            let caller = Caller {
-                conn: Some(cx.id()),
-                client: Arc::<Peer>::clone(&peer),
-            };
             match message {
                 Message::Text(text) => live.handle_text(&caller, text),
                 Message::Binary(bytes) => live.handle_message(&caller, bytes),
@@ -297,6 +311,10 @@ where
         let mut retention = self.app.retention();
         retention.extend(self.hooks.retention());
         retention
+    }
+
+    fn upload_stats(&self) -> Option<UploadStats> {
+        self.live.get().map(Live::upload_stats)
     }
 
     fn authenticates(&self) -> bool {

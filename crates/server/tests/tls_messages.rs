@@ -9,7 +9,10 @@ use std::time::Duration;
 use common::ws::{BINARY, Frame, TEXT, Ws, close_frame, frame, part};
 use common::{Running, start};
 use millstream_core::RawJsonRef;
-use millstream_server::{AllowedOrigins, Context, Handle, Hooks, Message, PublishOptions};
+use millstream_live::{self as live, Ctx, LiveError, Module, Upload, UploadCall};
+use millstream_server::{
+    AllowedOrigins, Context, Handle, Hooks, Message, PublishOptions, with_live,
+};
 use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
 use tokio::net::{TcpSocket, TcpStream};
@@ -36,6 +39,10 @@ impl Hooks for App {
 }
 
 async fn serve(app: &App) -> (Running, TlsConnector) {
+    serve_hooks(app.clone()).await
+}
+
+async fn serve_hooks(hooks: impl Hooks) -> (Running, TlsConnector) {
     let folder = tempfile::tempdir().expect("folder");
     let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).expect("certificate");
     let (cert, key) = (
@@ -44,7 +51,7 @@ async fn serve(app: &App) -> (Running, TlsConnector) {
     );
     std::fs::write(&cert, made.cert.pem()).expect("writes");
     std::fs::write(&key, made.signing_key.serialize_pem()).expect("writes");
-    let server = start(app.clone(), |config| {
+    let server = start(hooks, |config| {
         config.tls_cert = Some(cert);
         config.tls_key = Some(key);
         config.message_bytes_max = 8 * MIB;
@@ -71,6 +78,41 @@ async fn connect(server: &Running, tls: &TlsConnector, narrow: bool) -> Ws<TlsSt
     let stream = socket.connect(server.address).await.expect("connects");
     let name = ServerName::try_from("localhost").expect("name");
     Ws::over(tls.connect(name, stream).await.expect("handshake")).await
+}
+
+/// An upload to a function that is slower than its client: reading pauses while the session itself
+/// holds bytes, and goes on without an event of the socket.
+#[tokio::test]
+async fn a_paused_upload_goes_on() {
+    let slow = async |_: Ctx<(), ()>, mut upload: Upload| {
+        while let Some(chunk) = upload.next().await {
+            chunk?;
+            tokio::time::sleep(Duration::from_micros(200)).await;
+        }
+        Ok::<_, LiveError>(upload.bytes())
+    };
+    let upload = UploadCall::new(slow).buffered_chunks(4);
+    let app = live::App::<(), ()>::new(()).module(Module::new("up").upload_with("run", upload));
+    let (server, tls) = serve_hooks(with_live(app.build().expect("valid"), ())).await;
+    let mut ws = connect(&server, &tls, false).await;
+    // Sizes that end records, messages and reads everywhere.
+    let mut total = 0;
+    let sizes = (0..400_u32).map(|number| (number, 1 + number as usize * 7_919 % 30_000));
+    let header = br#"{"rpc":"up/run"}"#;
+    for (number, size) in sizes {
+        let mut message = vec![1, u8::from(number == 0) | u8::from(number == 399) << 1];
+        message.extend_from_slice(&[0, 0, 0, 1]);
+        message.extend_from_slice(&number.to_be_bytes());
+        if number == 0 {
+            message.extend_from_slice(&[0, 16]);
+            message.extend_from_slice(header);
+        }
+        message.resize(message.len() + size, 7);
+        ws.bytes(&frame(BINARY, &message)).await;
+        total += size;
+    }
+    let reply = ws.text().await;
+    assert!(reply.contains(&format!(r#""data":{total}"#)), "{reply}");
 }
 
 #[tokio::test]

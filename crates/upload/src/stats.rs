@@ -41,7 +41,52 @@ pub struct Stats {
     pub disconnected: u64,
 }
 
+/// Sums over tables.
+impl core::ops::AddAssign for Stats {
+    fn add_assign(&mut self, other: Self) {
+        self.opened += other.opened;
+        self.chunks += other.chunks;
+        self.bytes += other.bytes;
+        self.dropped += other.dropped;
+        self.pauses += other.pauses;
+        self.reauthorized += other.reauthorized;
+        self.finished += other.finished;
+        self.failed_by_application += other.failed_by_application;
+        self.failed_invalid += other.failed_invalid;
+        self.failed_too_large += other.failed_too_large;
+        self.failed_backpressure += other.failed_backpressure;
+        self.failed_overloaded += other.failed_overloaded;
+        self.failed_too_many += other.failed_too_many;
+        self.cancelled += other.cancelled;
+        self.failed_idle += other.failed_idle;
+        self.disconnected += other.disconnected;
+    }
+}
+
 impl Stats {
+    /// All counters with their names, for metrics.
+    #[must_use]
+    pub const fn list(&self) -> [(&'static str, u64); 16] {
+        [
+            ("opened", self.opened),
+            ("chunks", self.chunks),
+            ("bytes", self.bytes),
+            ("dropped", self.dropped),
+            ("pauses", self.pauses),
+            ("reauthorized", self.reauthorized),
+            ("finished", self.finished),
+            ("failed_by_application", self.failed_by_application),
+            ("failed_invalid", self.failed_invalid),
+            ("failed_too_large", self.failed_too_large),
+            ("failed_backpressure", self.failed_backpressure),
+            ("failed_overloaded", self.failed_overloaded),
+            ("failed_too_many", self.failed_too_many),
+            ("cancelled", self.cancelled),
+            ("failed_idle", self.failed_idle),
+            ("disconnected", self.disconnected),
+        ]
+    }
+
     pub(crate) fn count(&mut self, error: UploadError) {
         let counter = match error {
             UploadError::NumberInUse

@@ -3,6 +3,7 @@
 use millstream_core::{ObjectWriter, RawJson};
 use millstream_live::{App, Builder, LiveError, Module, Next, Outcome};
 
+use crate::bytes;
 use crate::ctl::{self, Cx};
 use crate::identity::Identity;
 use crate::policies;
@@ -31,6 +32,9 @@ pub(crate) fn app(state: Shared) -> Builder<Shared, Identity> {
         .module(hooked())
         .module(replay::add(Module::new("plug")))
         .retain(replay::TOPICS, replay::EVENTS)
+        .module(bytes::calls())
+        .module(bytes::uploads())
+        .module(bytes::guarded())
         .layer(first)
         .layer(second)
         .before_execute(|ctx, _| before(ctx))

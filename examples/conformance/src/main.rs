@@ -1,6 +1,7 @@
 //! The application that every conforming server hosts, so that one suite can drive them all.
 
 mod around;
+mod bytes;
 mod config;
 mod ctl;
 mod hooks;

@@ -2,10 +2,12 @@
 
 use std::time::Duration;
 
+use bytes::Bytes;
 use millstream_core::RawJson;
 use millstream_live::{Issue, LiveError, Module, Rest, Stream};
 use tokio::time::sleep;
 
+use crate::bytes::length;
 use crate::ctl::{Cx, Json, bump, data, raise};
 use crate::identity::Identity;
 use crate::policies::skip;
@@ -112,6 +114,7 @@ fn admin() -> Module<Shared, Identity> {
             let level = ctx.get::<Level>().map_or(0, |level| level.0);
             Ok(serde_json::json!({ "level": level }))
         })
+        .binary("bytes", length)
         .stream(
             "feed",
             Stream::by(|space: String| format!("admfeed:{space}"))
@@ -165,6 +168,10 @@ fn traced() -> Module<Shared, Identity> {
         .call("call", async |ctx: Cx, x: Json| {
             trace(&ctx, "run");
             Ok(data(x))
+        })
+        .binary("bytes", async |ctx: Cx, bytes: Bytes| {
+            trace(&ctx, "run");
+            length(ctx, bytes).await
         })
         .stream(
             "stream",

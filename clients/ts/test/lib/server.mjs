@@ -10,8 +10,13 @@ export class Server {
 	#ended;
 
 	static async start(...options) {
-		const program = process.env.MILLSTREAM_BIN;
-		if (!program) throw new Error('MILLSTREAM_BIN has to name a millstream binary');
+		return Server.named('MILLSTREAM_BIN', options);
+	}
+
+	/** The same with the binary that an environment variable names. */
+	static async named(variable, options = []) {
+		const program = process.env[variable];
+		if (!program) throw new Error(`${variable} has to name a binary`);
 		const server = new Server();
 		server.program = program;
 		server.port = await freePort();

@@ -435,7 +435,7 @@ impl<S: Send + Sync + 'static, U: User> Host<S, U> {
         };
         let handled = match frame {
             _ if waiting.load(Ordering::Relaxed) >= self.live.app().message_limit() => {
-                self.live.refuse_message(bytes)
+                self.live.refuse_message(&caller, bytes)
             }
             Frame::Text(text) => self.live.handle_text(&caller, text),
             _ => self.live.handle_message(&caller, bytes),

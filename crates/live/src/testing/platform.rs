@@ -143,6 +143,11 @@ impl Platform for Bench {
         self.queues.push(conn.worker(), task);
     }
 
+    fn reply(&self, conn: ConnId, reply: Reply) {
+        self.queues
+            .push(conn.worker(), Task::Reply(conn.key(), reply));
+    }
+
     fn subscribe(&self, conn: ConnId, topic: &str) -> BoxFuture<Result<(), String>> {
         let (answer, answered) = promise();
         let task = Task::Subscribe {

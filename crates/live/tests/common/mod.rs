@@ -1,5 +1,8 @@
 //! A platform that records, and a host that polls.
 
+pub(crate) mod client;
+pub(crate) mod world;
+
 use std::any::Any;
 use std::future::{Future, pending, ready};
 use std::pin::Pin;

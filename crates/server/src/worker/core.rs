@@ -20,6 +20,7 @@ use crate::handover::Accepted;
 use crate::hooks::CloseInfo;
 use crate::peer::Peer;
 use crate::worker::inbox::{AllInboxes, Inbox, Task};
+use crate::worker::pause::Pause;
 use crate::worker::pool::Shared;
 use crate::worker::socket::Io;
 
@@ -38,6 +39,8 @@ pub(crate) struct Core {
     pub(crate) stopping: bool,
     /// Connections that did not read to the end of what was there.
     pub(crate) unfinished: Vec<Key>,
+    /// Bytes kept aside for connections whose reading is paused.
+    pub(crate) kept_bytes: usize,
     /// Connections whose socket failed while it was written.
     pub(crate) ending: Vec<(Key, Ending)>,
     /// Where the sweep over quiet connections stands.
@@ -59,6 +62,7 @@ pub(crate) struct Link {
     pub(crate) pinged: bool,
     /// The peer broke the protocol or said that it ends: what it sends is read and ignored.
     pub(crate) deaf: bool,
+    pub(crate) pause: Pause,
     pub(crate) state: State,
 }
 
@@ -200,6 +204,7 @@ impl Core {
             drain: None,
             stopping: false,
             unfinished: Vec::new(),
+            kept_bytes: 0,
             ending: Vec::new(),
             sweep_at: 0,
             sweep_due: Millis::ZERO,
@@ -244,6 +249,7 @@ impl Core {
             spoken_at: second,
             pinged: false,
             deaf: false,
+            pause: Pause::default(),
             state: State::Open,
         });
         self.with_hook(key, "open", |hooks, cx| hooks.open(cx));
@@ -253,7 +259,7 @@ impl Core {
         }
         if !early.is_empty() {
             let mut early = Vec::from(early);
-            self.feed(key, &mut early);
+            self.feed_or_keep(key, &mut early);
         }
         // Whatever arrived before the registration raises no event of its own.
         self.unfinished.push(key);
@@ -270,6 +276,8 @@ impl Core {
                 ending: Ending::new(code, reason),
                 until,
             };
+            // The peer's answer is somewhere behind what was not read.
+            self.read_on(key);
         }
     }
 
@@ -287,6 +295,7 @@ impl Core {
         info.bytes_out = summary.bytes_out;
         self.with_hook(key, "close", |hooks, cx| hooks.close(cx, &info));
         if let Some(mut link) = self.links.take(key) {
+            self.kept_bytes -= link.kept_bytes();
             let _ = self.registry.deregister(link.io.source());
             link.io.finish();
             self.uncount();

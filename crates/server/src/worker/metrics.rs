@@ -4,6 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+use millstream_live::UploadStats;
 use prometheus_client::collector::Collector as Collect;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric};
 use prometheus_client::metrics::counter::ConstCounter;
@@ -43,6 +44,15 @@ impl Collect for Collector {
         for (name, help, value) in shared.topics.stats().list() {
             counter(&mut encoder, &format!("hub_{name}"), help.trim(), value)?;
         }
+        for (name, value) in shared
+            .hooks
+            .upload_stats()
+            .iter()
+            .flat_map(UploadStats::list)
+        {
+            let help = "See the counters of millstream_upload::Stats";
+            counter(&mut encoder, &format!("upload_{name}"), help, value)?;
+        }
         let counters = [
             ("hook_panics", "Hooks that panicked", &shared.hook_panics),
             (
@@ -64,6 +74,11 @@ impl Collect for Collector {
                 "sends_busy",
                 "Sends refused because a worker's inbox was full",
                 &shared.sends_busy,
+            ),
+            (
+                "read_pauses",
+                "Times reading from a connection paused for an upload",
+                &shared.read_pauses,
             ),
         ];
         for (name, help, value) in counters {
@@ -103,6 +118,11 @@ impl Collector {
                 "retained_bytes",
                 "Events kept for clients that come back",
                 shared.topics.retained_bytes(),
+            ),
+            (
+                "kept_bytes",
+                "Bytes read from connections that are paused",
+                shared.sum(|gauges| &gauges.kept_bytes),
             ),
             ("inbox_tasks", "Tasks waiting for the workers", inbox),
         ];

@@ -7,6 +7,7 @@ pub(crate) mod ask;
 pub(crate) mod core;
 pub(crate) mod inbox;
 pub(crate) mod metrics;
+mod pause;
 pub(crate) mod pool;
 mod settings;
 pub(crate) mod socket;

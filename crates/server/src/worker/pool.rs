@@ -58,6 +58,7 @@ pub(crate) struct Shared {
     pub(crate) idle_closed: AtomicU64,
     pub(crate) slow_turns: AtomicU64,
     pub(crate) sends_busy: AtomicU64,
+    pub(crate) read_pauses: AtomicU64,
     /// Gauges of each worker, written by it once per turn.
     pub(crate) gauges: Box<[Gauges]>,
     started: Instant,
@@ -71,6 +72,7 @@ pub(crate) struct Shared {
 pub(crate) struct Gauges {
     pub(crate) subscriptions: AtomicUsize,
     pub(crate) backlog_bytes: AtomicUsize,
+    pub(crate) kept_bytes: AtomicUsize,
 }
 
 impl Shared {
@@ -183,6 +185,7 @@ pub(crate) fn start(
         idle_closed: AtomicU64::new(0),
         slow_turns: AtomicU64::new(0),
         sends_busy: AtomicU64::new(0),
+        read_pauses: AtomicU64::new(0),
         gauges: (0..workers).map(|_| Gauges::default()).collect(),
         started: Instant::now(),
         tokens: AtomicU64::new(1),

@@ -2,9 +2,12 @@
 
 use std::io::{self, IoSlice, Read, Write};
 use std::net::Shutdown;
+use std::time::Duration;
 
 use mio::net::TcpStream;
 use rustls::ServerConnection;
+#[cfg(target_os = "linux")]
+use socket2::SockRef;
 
 use crate::handover::Socket;
 
@@ -49,6 +52,17 @@ impl Io {
             Self::Plain(stream) => stream,
             Self::Tls(tls) => &mut tls.stream,
         }
+    }
+
+    /// Has the kernel end the connection when the peer's kernel acknowledges nothing of what was
+    /// written for so long. Where the system has no such thing, its own patience applies.
+    pub(crate) fn give_up_after(&mut self, limit: Option<Duration>) {
+        #[cfg(target_os = "linux")]
+        if let Err(error) = SockRef::from(&*self.source()).set_tcp_user_timeout(limit) {
+            tracing::debug!(%error, "the time of a silent peer could not be limited");
+        }
+        #[cfg(not(target_os = "linux"))]
+        let _ = limit;
     }
 
     /// Reads what is there; `Ok(0)` is the end.

@@ -67,6 +67,9 @@ pub(crate) fn run(mut core: Core, mut poll: Poll) {
             if event.is_writable() {
                 core.writable(key);
             }
+            if event.is_read_closed() || event.is_error() {
+                core.peer_ended(key);
+            }
             if event.is_readable() || event.is_read_closed() || event.is_error() {
                 core.readable(key, &mut buffer, event.is_read_closed());
             }
@@ -94,9 +97,15 @@ impl Core {
     fn readable(&mut self, key: Key, buffer: &mut [u8], ended: bool) {
         let mut budget = READ_BYTES_MAX;
         loop {
-            let Some(link) = self.links.of(key) else {
+            let Some(link) = self.links.of(key).filter(|link| !link.is_paused()) else {
                 return;
             };
+            if link.kept_bytes() > 0 {
+                if !self.feed_kept(key) {
+                    return;
+                }
+                continue;
+            }
             let read = match link.io.read(buffer) {
                 Ok(0) => {
                     self.gone(key, "connection lost");
@@ -112,7 +121,7 @@ impl Core {
             let Some(bytes) = buffer.get_mut(..read) else {
                 return;
             };
-            self.feed(key, bytes);
+            self.feed_or_keep(key, bytes);
             let tls = self.links.peek(key).is_some_and(|link| link.io.is_tls());
             budget = budget.saturating_sub(read);
             // A short read means that the socket is empty and will say so when it is not.
@@ -138,11 +147,19 @@ impl Core {
         self.ending.push((key, ending));
     }
 
-    /// Decodes and handles the messages in `bytes`.
-    pub(crate) fn feed(&mut self, key: Key, bytes: &mut [u8]) {
+    /// Decodes and handles the messages in `bytes`, and keeps aside what has to wait.
+    pub(crate) fn feed_or_keep(&mut self, key: Key, bytes: &mut [u8]) {
+        let rest = self.feed(key, bytes);
+        let from = bytes.len().saturating_sub(rest);
+        self.keep(key, bytes.get(from..).unwrap_or_default());
+    }
+
+    /// Decodes and handles the messages in `bytes`; gives how many bytes at their end were not
+    /// looked at because reading was paused.
+    pub(crate) fn feed(&mut self, key: Key, bytes: &mut [u8]) -> usize {
         let second = self.links.second;
         let Some(link) = self.links.of(key).filter(|link| !link.deaf) else {
-            return;
+            return 0;
         };
         link.heard_at = second;
         link.pinged = false;
@@ -152,27 +169,32 @@ impl Core {
         };
         let mut decoder = mem::replace(&mut link.decoder, Decoder::new(Role::Server));
         let mut input = Input::new(bytes);
-        loop {
+        let rest = loop {
             match decoder.next(&mut input, &limits) {
                 Ok(Some(frame)) => {
                     if !self.handle(key, &frame) {
-                        return;
+                        return 0;
+                    }
+                    let rest = input.remaining();
+                    if self.has_to_wait(key, rest) {
+                        break rest;
                     }
                 }
-                Ok(None) => break,
+                Ok(None) => break 0,
                 Err(violation) => {
                     if let Some(link) = self.links.of(key) {
                         link.deaf = true;
                     }
                     self.shared.violations.fetch_add(1, Ordering::Relaxed);
                     self.say_close(key, violation.close_code(), &violation.to_string());
-                    return;
+                    return 0;
                 }
             }
-        }
+        };
         if let Some(link) = self.links.of(key) {
             link.decoder = decoder;
         }
+        rest
     }
 
     /// Handles one message; false when nothing more of this connection counts.
@@ -309,6 +331,10 @@ impl Core {
             }
             return;
         }
+        if idle > 0 && silent >= idle && link.is_paused() {
+            self.probe_paused(key, idle);
+            return;
+        }
         if idle > 0 && silent >= idle {
             self.shared.idle_closed.fetch_add(1, Ordering::Relaxed);
             self.ending
@@ -349,6 +375,7 @@ impl Core {
             gauges
                 .backlog_bytes
                 .store(self.hub.backlog_bytes(), Ordering::Relaxed);
+            gauges.kept_bytes.store(self.kept_bytes, Ordering::Relaxed);
         }
         let took = began.elapsed();
         self.shared.turns.observe(took.as_secs_f64());
