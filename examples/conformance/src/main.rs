@@ -1,10 +1,12 @@
 //! The application that every conforming server hosts, so that one suite can drive them all.
 
 mod around;
+mod ch;
 mod config;
 mod ctl;
 mod hooks;
 mod identity;
+mod piped;
 mod policies;
 mod replay;
 mod rows;
