@@ -511,6 +511,9 @@ pub enum Problem {
     /// A central rule for a path that does not exist.
     #[error("there is a rate limit for this path, but no such path")]
     UnknownPath,
+    /// Coalesced events have no number to replay them by.
+    #[error("coalesce_by and replay exclude each other")]
+    CoalescedReplay,
     /// Both skip events for slow readers, each in its own way.
     #[error("coalesce_by and volatile exclude each other")]
     CoalescedVolatile,

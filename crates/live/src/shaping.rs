@@ -207,6 +207,9 @@ impl<S, U> Stream<S, U> {
         if self.coalesce.is_some() && self.volatile {
             return Some(Problem::CoalescedVolatile);
         }
+        if self.coalesce.is_some() && self.replay.is_some() {
+            return Some(Problem::CoalescedReplay);
+        }
         if self.invalidate_on.iter().any(String::is_empty) {
             return Some(Problem::NoPattern);
         }

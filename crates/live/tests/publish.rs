@@ -396,6 +396,10 @@ fn what_contradicts_itself_is_found_when_the_application_is_built() {
     let zero = std::time::Duration::ZERO;
     for (stream, expected) in [
         (
+            loaded().coalesce_by(key).replay(5),
+            Some(Problem::CoalescedReplay),
+        ),
+        (
             loaded().coalesce_by(key).volatile(),
             Some(Problem::CoalescedVolatile),
         ),
