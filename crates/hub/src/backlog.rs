@@ -59,6 +59,8 @@ pub(crate) struct Bounds {
     pub(crate) bytes: usize,
     pub(crate) pieces: usize,
     pub(crate) control_bytes: usize,
+    pub(crate) coalesce_keys: usize,
+    pub(crate) coalesce_bytes: usize,
 }
 
 /// What became of a piece.

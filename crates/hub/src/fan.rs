@@ -9,10 +9,10 @@ use millstream_wire as wire;
 
 use crate::Hub;
 use crate::backlog::Audience;
-use crate::coalesce::Entry;
+use crate::coalesce::{Entry, Slot};
 use crate::hub::Source;
 use crate::publish::{Delivery, Member};
-use crate::turn::{Direct, Shared};
+use crate::turn::{ChunkKey, Direct, Shared};
 
 /// What became of a frame for one connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -43,6 +43,16 @@ impl Hub {
                 });
             }
             Delivery::Batch(members) => self.deliver_batch(members),
+            Delivery::Keyed {
+                topic,
+                ordinal,
+                frame,
+                key,
+            } => {
+                self.append_keyed(*topic, *ordinal, key.clone(), &|out: &mut Vec<u8>| {
+                    out.extend_from_slice(frame)
+                });
+            }
         }
         self.taken += 1;
         if !self.newcomers.is_empty() {
@@ -101,7 +111,18 @@ impl Hub {
         if !behind {
             return self.send(conn, topic, event, data);
         }
-        self.keep_coalesced(conn, Entry::new(key, topic, event, data.to_owned()));
+        let mut frame = Vec::new();
+        wire::encode_send(&mut frame, topic, event, data);
+        let slot = Slot {
+            topic: None,
+            key: key.into(),
+        };
+        let frame = Bytes::from(frame);
+        let bounds = self.config.bounds();
+        if let Some(extra) = self.extra_or_new(conn) {
+            let lost = extra.keep_coalesced(Entry { slot, frame }, bounds);
+            self.tally.dropped_coalesced += lost;
+        }
         Sent::Coalesced
     }
 
@@ -144,19 +165,38 @@ impl Hub {
             }
         }
         if !local.held.is_empty() {
-            let mut frame = Vec::new();
-            encode(&mut frame);
-            bytes = frame.len();
-            let frame = Bytes::from(frame);
-            for held in &mut local.held {
-                held.push(
-                    ordinal,
-                    frame.clone(),
-                    limits.hold_bytes_max,
-                    &mut self.tally,
-                );
+            let held = local.hold_back(ordinal, encode, limits.hold_bytes_max, &mut self.tally);
+            bytes = held;
+        }
+        self.mark_dirty(index);
+        bytes
+    }
+
+    /// The same for an event that replaces others for connections that are behind.
+    pub(crate) fn append_keyed(
+        &mut self,
+        topic: TopicId,
+        ordinal: u64,
+        key: Option<Arc<str>>,
+        encode: &impl Fn(&mut Vec<u8>),
+    ) -> usize {
+        let Some(index) = self.index_of(topic) else {
+            return 0;
+        };
+        let volatile = false;
+        let stamp = self.stamp(Source::Topic { index, volatile });
+        let hold_bytes_max = self.config.limits.hold_bytes_max;
+        let key = key.map_or(ChunkKey::All, ChunkKey::Same);
+        let local = &mut self.local[index as usize];
+        let mut bytes = 0;
+        for lane in &mut local.lanes {
+            if !lane.subs.is_empty() {
+                lane.lend(&mut self.pool);
+                bytes = lane.append_keyed(stamp, key.clone(), encode);
+                self.turn_bytes += bytes;
             }
         }
+        bytes = bytes.max(local.hold_back(ordinal, encode, hold_bytes_max, &mut self.tally));
         self.mark_dirty(index);
         bytes
     }
@@ -375,21 +415,9 @@ impl Hub {
     /// Sends what waited for a connection that has caught up.
     pub(crate) fn release_coalesced(&mut self, conn: Key) {
         while let Some(entry) = self.extra(conn).and_then(|extra| extra.coalesced.pop()) {
-            let data = entry.data.get();
-            self.control(conn, |out| {
-                wire::encode_send(out, &entry.topic, &entry.event, data)
-            });
+            self.control(conn, |out| out.extend_from_slice(&entry.frame));
         }
         self.tidy(conn);
-    }
-
-    fn keep_coalesced(&mut self, conn: Key, entry: Entry) {
-        let keys_max = self.config.limits.coalesce_keys_max as usize;
-        let bytes_max = self.config.limits.coalesce_bytes_max;
-        if let Some(extra) = self.extra_or_new(conn) {
-            let lost = extra.coalesced.put(entry, keys_max, bytes_max);
-            self.tally.dropped_coalesced += lost;
-        }
     }
 }
 

@@ -12,13 +12,14 @@ use millstream_core::Key;
 use smallvec::SmallVec;
 
 use crate::Hub;
-use crate::backlog::{Admitted, Backlog, Bounds};
+use crate::backlog::{Admitted, Bounds};
+use crate::coalesce::{Entry, Slot};
 use crate::event::Event;
 use crate::hub::{Conn, LocalTopic, NO_TURN, at_mut};
 use crate::stats::Tally;
 use crate::subs::Place;
 use crate::topics::Topic;
-use crate::turn::{Lane, Shared, Span, Turn};
+use crate::turn::{ChunkKey, Lane, Shared, Span, Turn};
 
 /// The sockets, as a hub sees them.
 pub trait Sink {
@@ -242,9 +243,8 @@ impl Hub {
                             Wrote::Failed => conn.dead = true,
                         }
                     } else {
-                        let backlog = conn.backlog.get_or_insert_default();
                         for chunk in 0..lane.chunks.len() {
-                            writer.queue_chunk(backlog, &mut lane, &topic, chunk);
+                            writer.queue_chunk(conn, &mut lane, &topic, chunk);
                         }
                     }
                     let too_slow = writer.too_slow;
@@ -503,27 +503,28 @@ impl Writer<'_> {
             }
             self.tally.stalls += 1;
         }
-        let backlog = conn.backlog.get_or_insert_default();
         for part in &parts[rest..] {
             if skip > 0 {
                 self.tally.delivered += u64::from(output.frames(*part));
+                let backlog = conn.backlog.get_or_insert_default();
                 backlog.push_started(output.keep(*part, skip));
                 skip = 0;
             } else {
-                self.queue_part(backlog, *part, output);
+                self.queue_part(conn, *part, output);
             }
         }
     }
 
-    fn queue_part(&mut self, backlog: &mut Backlog, part: Part, output: &mut Output<'_>) {
+    fn queue_part(&mut self, conn: &mut Conn, part: Part, output: &mut Output<'_>) {
         match part.from {
             From::Lane { topic, lane, chunk } => {
                 let local = &mut output.local[topic as usize];
                 let topic = Arc::clone(&local.topic);
                 let lane = &mut local.lanes[usize::from(lane)];
-                self.queue_chunk(backlog, lane, &topic, chunk as usize);
+                self.queue_chunk(conn, lane, &topic, chunk as usize);
             }
             From::Arena { .. } => {
+                let backlog = conn.backlog.get_or_insert_default();
                 let admitted = backlog.push_kept(output.keep(part, 0), self.bounds);
                 self.too_slow |= admitted == Admitted::TooSlow;
             }
@@ -533,6 +534,7 @@ impl Writer<'_> {
                     return;
                 };
                 let (bounds, bytes) = (self.bounds, bytes.clone());
+                let backlog = conn.backlog.get_or_insert_default();
                 let admitted = backlog.push_group(topics, bytes, bounds, self.tally);
                 self.too_slow |= admitted == Admitted::TooSlow;
             }
@@ -540,13 +542,7 @@ impl Writer<'_> {
     }
 
     /// Queues one run of a topic behind a backlog, by the rules of the topic.
-    fn queue_chunk(
-        &mut self,
-        backlog: &mut Backlog,
-        lane: &mut Lane,
-        topic: &Arc<Topic>,
-        chunk: usize,
-    ) {
+    fn queue_chunk(&mut self, conn: &mut Conn, lane: &mut Lane, topic: &Arc<Topic>, chunk: usize) {
         let Some(run) = lane.chunks.get(chunk).copied() else {
             return;
         };
@@ -555,8 +551,33 @@ impl Writer<'_> {
             return;
         }
         let bytes = lane.keep(lane.range(chunk, chunk + 1));
+        // A connection without backlog would never be asked for what waits behind it.
+        let backlog = conn.backlog.get_or_insert_default();
+        let key = lane.keys.get(run.key as usize);
+        if let (Some(key), false) = (key, backlog.is_empty()) {
+            self.keep_newest(conn, topic, key, bytes);
+            return;
+        }
         let admitted = backlog.push_topic(topic, bytes, run.frames, self.bounds, self.tally);
         self.too_slow |= admitted == Admitted::TooSlow;
+    }
+
+    /// Keeps an event until the connection has caught up, in place of those that it replaces.
+    fn keep_newest(&mut self, conn: &mut Conn, topic: &Topic, key: &ChunkKey, frame: Bytes) {
+        let extra = conn.extra.get_or_insert_default();
+        let key = match key {
+            ChunkKey::Same(key) => Arc::clone(key),
+            ChunkKey::All => {
+                self.tally.dropped_coalesced += extra.coalesced.forget(topic.id());
+                Arc::default()
+            }
+        };
+        let slot = Slot {
+            topic: Some(topic.id()),
+            key,
+        };
+        let lost = extra.keep_coalesced(Entry { slot, frame }, self.bounds);
+        self.tally.dropped_coalesced += lost;
     }
 
     /// The socket took only `count` bytes of a topic's lane.
@@ -569,16 +590,16 @@ impl Writer<'_> {
     ) {
         self.tally.stalls += 1;
         self.tally.written_bytes += count as u64;
-        let backlog = conn.backlog.get_or_insert_default();
         for chunk in 0..lane.chunks.len() {
             let range = lane.range(chunk, chunk + 1);
             if range.end <= count {
                 self.tally.delivered += lane.chunks.get(chunk).map_or(0, |c| u64::from(c.frames));
             } else if range.start < count {
                 self.tally.delivered += lane.chunks.get(chunk).map_or(0, |c| u64::from(c.frames));
+                let backlog = conn.backlog.get_or_insert_default();
                 backlog.push_started(lane.keep(count..range.end));
             } else {
-                self.queue_chunk(backlog, lane, topic, chunk);
+                self.queue_chunk(conn, lane, topic, chunk);
             }
         }
     }

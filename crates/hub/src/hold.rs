@@ -8,7 +8,7 @@ use millstream_core::Key;
 
 use crate::Hub;
 use crate::backlog::Audience;
-use crate::hub::at_mut;
+use crate::hub::{LocalTopic, at_mut};
 use crate::retain::{Missed, frame_number};
 use crate::stats::Tally;
 use crate::subs::Place;
@@ -63,6 +63,29 @@ impl Held {
         }
         self.bytes += frame.len();
         self.frames.push_back(frame);
+    }
+}
+
+impl LocalTopic {
+    /// Keeps an event for those from whom events are held back; gives its bytes, 0 when there are
+    /// none.
+    pub(crate) fn hold_back(
+        &mut self,
+        ordinal: u64,
+        encode: &impl Fn(&mut Vec<u8>),
+        bytes_max: usize,
+        tally: &mut Tally,
+    ) -> usize {
+        if self.held.is_empty() {
+            return 0;
+        }
+        let mut frame = Vec::new();
+        encode(&mut frame);
+        let frame = Bytes::from(frame);
+        for held in &mut self.held {
+            held.push(ordinal, frame.clone(), bytes_max, tally);
+        }
+        frame.len()
     }
 }
 

@@ -8,7 +8,7 @@ use millstream_core::{Full, Key, Millis, Slab, TimerId, TopicId, TopicRules, Whe
 use millstream_wire::{self as wire, Caps};
 
 use crate::backlog::{Backlog, Bounds};
-use crate::coalesce::Coalesced;
+use crate::coalesce::{Coalesced, Entry};
 use crate::event::{CloseSummary, Event};
 use crate::gate::Gates;
 use crate::hold::{Held, Newcomer};
@@ -118,6 +118,8 @@ impl HubConfig {
             bytes: self.limits.backlog_bytes_max,
             pieces: self.limits.backlog_pieces_max,
             control_bytes: self.limits.control_bytes_max,
+            coalesce_keys: self.limits.coalesce_keys_max as usize,
+            coalesce_bytes: self.limits.coalesce_bytes_max,
         }
     }
 }
@@ -160,6 +162,16 @@ pub(crate) struct Extra {
 }
 
 impl Extra {
+    /// Keeps a frame until the connection has caught up; gives how many were lost for it.
+    pub(crate) fn keep_coalesced(&mut self, entry: Entry, bounds: Bounds) -> u64 {
+        let Bounds {
+            coalesce_keys,
+            coalesce_bytes,
+            ..
+        } = bounds;
+        self.coalesced.put(entry, coalesce_keys, coalesce_bytes)
+    }
+
     fn is_idle(&self) -> bool {
         self.gates.is_empty()
             && self.requests.is_empty()
@@ -173,9 +185,6 @@ pub(crate) struct LocalTopic {
     pub(crate) topic: Arc<Topic>,
     /// Connections without and with the `batch` capability.
     pub(crate) lanes: [Lane; 2],
-    /// Of topics that keep events: the topic's number when each of the lanes' connections
-    /// subscribed.
-    pub(crate) since: [Vec<u64>; 2],
     pub(crate) held: Vec<Held>,
     pub(crate) dirty: bool,
 }
@@ -545,6 +554,12 @@ impl Hub {
         }
         self.subscriptions -= 1;
         self.tally.unsubscribed += 1;
+        let topic = self.local[index as usize].topic.id();
+        if let Some(extra) = self.extra(key) {
+            // Who subscribes again gets newer data first, and must not get these behind it.
+            let lost = extra.coalesced.forget(topic);
+            self.tally.dropped_coalesced += lost;
+        }
         let local = &self.local[index as usize];
         local.topic.leave(self.worker);
         if local.is_unused() {
@@ -567,7 +582,7 @@ impl Hub {
         let slot = u32::try_from(lane.subs.len()).unwrap_or(u32::MAX);
         lane.subs.push(key.index);
         if local.topic.policy().retain > 0 {
-            local.since[usize::from(lane_number)].push(since);
+            lane.since.push(since);
         }
         conn.subs.set(index, slot);
         if !lane.chunks.is_empty() {
@@ -599,13 +614,12 @@ impl Hub {
             "slots are kept right"
         );
         lane.subs.swap_remove(slot as usize);
+        let since = match lane.since.is_empty() {
+            true => 0,
+            false => lane.since.swap_remove(slot as usize),
+        };
         let moved = lane.subs.get(slot as usize).copied();
         let chunks = u32::try_from(lane.chunks.len()).unwrap_or(u32::MAX);
-        let numbers = &mut self.local[index as usize].since[usize::from(lane_number)];
-        let since = match numbers.is_empty() {
-            true => 0,
-            false => numbers.swap_remove(slot as usize),
-        };
         if let Some(moved) = moved
             && let Some(other) = at_mut(&mut self.conns, moved)
         {
@@ -737,7 +751,6 @@ impl Hub {
         let local = LocalTopic {
             topic: Arc::clone(topic),
             lanes: <[Lane; 2]>::default(),
-            since: <[Vec<u64>; 2]>::default(),
             held: Vec::new(),
             dirty: false,
         };
@@ -765,7 +778,6 @@ impl Hub {
                 self.by_id.remove(&local.topic.id());
                 let local = &mut self.local[index as usize];
                 local.lanes = <[Lane; 2]>::default();
-                local.since = <[Vec<u64>; 2]>::default();
                 local.held = Vec::new();
                 self.free_topics.push(index);
             }

@@ -42,6 +42,17 @@ pub enum Delivery {
         /// Whether connections with a backlog skip it.
         volatile: bool,
     },
+    /// An event of which a connection that is behind gets only the newest.
+    Keyed {
+        /// The topic it belongs to.
+        topic: TopicId,
+        /// How many events that topic has had, this one included.
+        ordinal: u64,
+        /// The complete WebSocket frame.
+        frame: Bytes,
+        /// What it replaces; absent for everything of its topic.
+        key: Option<Arc<str>>,
+    },
 }
 
 impl Delivery {
@@ -50,7 +61,7 @@ impl Delivery {
     pub fn len(&self) -> usize {
         match self {
             Self::Batch(members) => members.iter().map(|member| member.frame.len()).sum(),
-            Self::Event { frame, .. } => frame.len(),
+            Self::Event { frame, .. } | Self::Keyed { frame, .. } => frame.len(),
         }
     }
 
@@ -215,7 +226,7 @@ impl<I: Inboxes> Publisher<'_, I> {
             let encode = |out: &mut Vec<u8>| wire::encode_envelope(out, prefix, event, data, seq);
             let event = Outgoing {
                 seq,
-                volatile,
+                last_hop: LastHop::Queue { volatile },
                 size,
             };
             let kept = seq.is_some() && topic.policy().retain > 0;
@@ -226,6 +237,41 @@ impl<I: Inboxes> Publisher<'_, I> {
             self.topics.trim();
         }
         Ok(published)
+    }
+
+    /// Publishes an event without a number, of which a connection with a backlog gets only the
+    /// newest per `key`, in the place of the first that waits; without a key the event takes the
+    /// place of everything that waits of its topic. Connections without backlog get every event.
+    ///
+    /// # Errors
+    /// [`PublishError`]; nothing has happened then.
+    ///
+    /// # Cost
+    /// That of [`publish`](Self::publish) and one allocation for the key; nothing more for a
+    /// receiver that is not behind.
+    pub fn publish_coalesced(
+        &self,
+        local: Option<&mut Hub>,
+        topic: &str,
+        event: &str,
+        data: RawJsonRef<'_>,
+        key: Option<&str>,
+    ) -> Result<Published, PublishError> {
+        check_event(event).map_err(PublishError::Event)?;
+        let key: Option<Arc<str>> = key.map(Into::into);
+        self.with_topic(topic, local, |topic, state, local| {
+            let size = envelope_size(topic, event, data);
+            check_size(size)?;
+            self.refuse_when_full(state)?;
+            let prefix = topic.prefix();
+            let encode = |out: &mut Vec<u8>| wire::encode_envelope(out, prefix, event, data, None);
+            let event = Outgoing {
+                seq: None,
+                last_hop: LastHop::Newest(key.clone()),
+                size,
+            };
+            Ok(self.fan_out(topic, state, local, event, encode))
+        })
     }
 
     /// Publishes bytes of an application's own protocol as they are, without a number.
@@ -248,7 +294,7 @@ impl<I: Inboxes> Publisher<'_, I> {
             let volatile = topic.policy().volatile;
             let event = Outgoing {
                 seq: None,
-                volatile,
+                last_hop: LastHop::Queue { volatile },
                 size: payload.len(),
             };
             Ok(self.fan_out(topic, state, local, event, encode))
@@ -416,7 +462,7 @@ impl<I: Inboxes> Publisher<'_, I> {
     ) -> Published {
         let Outgoing {
             seq,
-            volatile,
+            last_hop,
             size,
         } = event;
         let own = local.as_ref().map(|hub| hub.worker());
@@ -439,10 +485,15 @@ impl<I: Inboxes> Publisher<'_, I> {
         if let (Some(hub), false, true) = (local, elsewhere, direct || !here) {
             // The common case of one worker: straight into the batch.
             let hub = here.then_some(hub);
-            let bytes = match (kept, hub) {
-                (Some(number), hub) => self.append_kept(topic, state, hub, number, &encode),
-                (None, Some(hub)) => hub.append(id, ordinal, volatile, &encode),
-                (None, None) => size,
+            let bytes = match (kept, hub, last_hop) {
+                (Some(number), hub, _) => self.append_kept(topic, state, hub, number, &encode),
+                (None, Some(hub), LastHop::Queue { volatile }) => {
+                    hub.append(id, ordinal, volatile, &encode)
+                }
+                (None, Some(hub), LastHop::Newest(key)) => {
+                    hub.append_keyed(id, ordinal, key, &encode)
+                }
+                (None, None, _) => size,
             };
             self.topics.count(topic, state, bytes);
             return Published {
@@ -460,12 +511,8 @@ impl<I: Inboxes> Publisher<'_, I> {
         let frame = Bytes::from(frame);
         for (worker, count) in (0_u16..).zip(state.audience()) {
             if *count > 0 {
-                let delivery = Delivery::Event {
-                    topic: id,
-                    ordinal,
-                    frame: frame.clone(),
-                    volatile,
-                };
+                let frame = frame.clone();
+                let delivery = last_hop.delivery(id, ordinal, frame);
                 self.hand_over(worker, delivery);
             }
         }
@@ -538,12 +585,40 @@ impl RawPayload<'_> {
 const REOPEN_MAX: usize = 8;
 
 /// What `fan_out` has to know of an event besides its bytes.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 struct Outgoing {
     seq: Option<u64>,
-    volatile: bool,
+    last_hop: LastHop,
     /// Roughly, for the counters when nobody is subscribed and nothing is encoded.
     size: usize,
+}
+
+/// What connections with a backlog get.
+#[derive(Debug, Clone)]
+enum LastHop {
+    /// Everything for which there is room, or nothing if it is volatile.
+    Queue { volatile: bool },
+    /// The newest with this key, or only this.
+    Newest(Option<Arc<str>>),
+}
+
+impl LastHop {
+    fn delivery(&self, topic: TopicId, ordinal: u64, frame: Bytes) -> Delivery {
+        match self {
+            Self::Queue { volatile } => Delivery::Event {
+                topic,
+                ordinal,
+                frame,
+                volatile: *volatile,
+            },
+            Self::Newest(key) => Delivery::Keyed {
+                topic,
+                ordinal,
+                frame,
+                key: key.clone(),
+            },
+        }
+    }
 }
 
 /// An upper bound of an envelope's size: 64 covers the number and the punctuation.

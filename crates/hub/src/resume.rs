@@ -165,7 +165,7 @@ impl Hub {
         if slot == Place::HELD {
             return self.held_mut(conn, index).map(|held| held.since);
         }
-        local.since[lane].get(slot as usize).copied()
+        local.lanes[lane].since.get(slot as usize).copied()
     }
 
     /// Sends what a client has missed on a topic, or tells it to load the topic again: when more

@@ -5,6 +5,8 @@
 //! that a connection that gets both sees them in that order. Neighbouring output of one source
 //! shares a stamp and therefore leaves as one piece.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use smallvec::SmallVec;
 
@@ -15,10 +17,23 @@ use crate::backlog::Audience;
 pub(crate) struct Lane {
     /// Subscribed connections, by slab index, in no order.
     pub(crate) subs: Vec<u32>,
+    /// Of topics that keep events: the topic's number when each of them subscribed.
+    pub(crate) since: Vec<u64>,
     buf: Vec<u8>,
     /// `buf` after the first connection had to keep a reference to it.
     shared: Option<Bytes>,
     pub(crate) chunks: Vec<Chunk>,
+    /// Keys of the chunks that have one.
+    pub(crate) keys: Vec<ChunkKey>,
+}
+
+/// What an event replaces for connections that are behind.
+#[derive(Debug, Clone)]
+pub(crate) enum ChunkKey {
+    /// Everything of its topic.
+    All,
+    /// What has this key.
+    Same(Arc<str>),
 }
 
 /// A run of events without anything of another source between them.
@@ -30,6 +45,12 @@ pub(crate) struct Chunk {
     /// Events, for the counters.
     pub(crate) frames: u32,
     pub(crate) volatile: bool,
+    /// Index into the lane's keys, or `Chunk::NO_KEY`. A chunk with a key is one event.
+    pub(crate) key: u32,
+}
+
+impl Chunk {
+    pub(crate) const NO_KEY: u32 = u32::MAX;
 }
 
 impl Lane {
@@ -49,7 +70,11 @@ impl Lane {
         encode(&mut self.buf);
         let end = u32::try_from(self.buf.len()).unwrap_or(u32::MAX);
         match self.chunks.last_mut() {
-            Some(last) if last.stamp == stamp && last.volatile == volatile => {
+            Some(last)
+                if last.stamp == stamp
+                    && last.volatile == volatile
+                    && last.key == Chunk::NO_KEY =>
+            {
                 last.end = end;
                 last.frames += frames;
             }
@@ -58,8 +83,29 @@ impl Lane {
                 end,
                 frames,
                 volatile,
+                key: Chunk::NO_KEY,
             }),
         }
+        self.buf.len() - before
+    }
+
+    /// Appends an event that replaces others for connections that are behind.
+    pub(crate) fn append_keyed(
+        &mut self,
+        stamp: u32,
+        key: ChunkKey,
+        encode: impl FnOnce(&mut Vec<u8>),
+    ) -> usize {
+        let before = self.buf.len();
+        encode(&mut self.buf);
+        self.chunks.push(Chunk {
+            stamp,
+            end: u32::try_from(self.buf.len()).unwrap_or(u32::MAX),
+            frames: 1,
+            volatile: false,
+            key: u32::try_from(self.keys.len()).unwrap_or(Chunk::NO_KEY),
+        });
+        self.keys.push(key);
         self.buf.len() - before
     }
 
@@ -106,6 +152,7 @@ impl Lane {
     pub(crate) fn finish(&mut self, pool: &mut Vec<Vec<u8>>) {
         self.chunks.clear();
         self.chunks.shrink_to(CHUNKS_KEPT);
+        self.keys = Vec::new();
         self.shared = None;
         let mut buf = core::mem::take(&mut self.buf);
         if buf.capacity() > 0 && buf.capacity() <= POOLED_BYTES_MAX && pool.len() < POOL_MAX {

@@ -21,6 +21,7 @@ use crate::module::{Check, Kind, Module};
 use crate::policy::{Limited, Plan, RateLimits};
 use crate::rules::Rules;
 use crate::user::User;
+use crate::warning::Warning;
 
 /// Everything clients can reach, and what runs around it.
 ///
@@ -47,6 +48,7 @@ pub struct App<S, U> {
     pub(crate) before_execute: Option<BeforeExecute<S, U>>,
     pub(crate) on_error: Option<OnError<S, U>>,
     retained: Vec<(Pattern, u32)>,
+    pub(crate) on_warning: Option<OnWarning<S>>,
     pub(crate) limits: Limits,
     pub(crate) admission: Option<Admission>,
     /// The tables that limits and idempotent calls need.
@@ -78,6 +80,25 @@ pub struct Limits {
     pub uploads: UploadLimits,
     /// Bounds of the uploads of the process.
     pub upload_budget: BudgetLimits,
+    /// Topics that are loaded again when they are stale or invalidated. Others are not, and a
+    /// warning says so. Default 100,000.
+    pub watched_topics_max: usize,
+    /// Topics that are being loaded again at the same time; others wait. Default 64.
+    pub reloads_max: usize,
+    /// How long loading a topic again may take before it counts as failed. Default 30 s.
+    pub reload_timeout: Duration,
+    /// Topics whose value the server keeps. Publishes and subscriptions to others are refused
+    /// with `OVERLOADED`. Default 100,000.
+    pub held_topics_max: usize,
+    /// Entries of one held value. Events beyond that are refused with `PAYLOAD_TOO_LARGE`, and
+    /// with `OVERLOADED` while the first value is not there. Default 10,000.
+    pub held_entries_max: usize,
+    /// Bytes of the entries of one held value; the same at the limit. Default 1,000,000: a reply
+    /// has no room for more.
+    pub held_bytes_max: usize,
+    /// Bytes of all held values with what they need beside (60 per entry, 512 per topic). Events
+    /// and topics beyond that are refused with `OVERLOADED`. Default 256 MiB.
+    pub held_total_bytes_max: usize,
 }
 
 impl Default for Limits {
@@ -87,10 +108,17 @@ impl Default for Limits {
             batch_streams_max: 1_000,
             call_deadline: None,
             skip_windows_max: 100_000,
+            held_bytes_max: 1_000_000,
+            held_entries_max: 10_000,
+            held_topics_max: 100_000,
+            held_total_bytes_max: 256 << 20,
             messages_in_flight_max: 1_000,
+            reload_timeout: Duration::from_secs(30),
+            reloads_max: 64,
             subscriptions_max: 10_000,
             uploads: UploadLimits::default(),
             upload_budget: BudgetLimits::default(),
+            watched_topics_max: 100_000,
         }
     }
 }
@@ -105,6 +133,7 @@ pub(crate) struct Entry<S, U> {
 
 type BeforeExecute<S, U> =
     Arc<dyn Fn(Ctx<S, U>, Args) -> BoxFuture<Result<(), LiveError>> + Send + Sync>;
+type OnWarning<S> = Arc<dyn Fn(&S, &Warning) + Send + Sync>;
 type OnError<S, U> = Arc<dyn Fn(&Ctx<S, U>, &LiveError) + Send + Sync>;
 
 impl<S, U> fmt::Debug for App<S, U> {
@@ -130,6 +159,7 @@ impl<S: Send + Sync + 'static, U: User> App<S, U> {
             before_execute: None,
             on_error: None,
             retained: Vec::new(),
+            on_warning: None,
             limits: Limits::default(),
             rate_limits: RateLimits::default(),
             admission: None,
@@ -186,6 +216,7 @@ pub struct Builder<S, U> {
     before_execute: Option<BeforeExecute<S, U>>,
     on_error: Option<OnError<S, U>>,
     retained: Vec<(Pattern, u32)>,
+    on_warning: Option<OnWarning<S>>,
     limits: Limits,
     rate_limits: RateLimits,
     admission: Option<Admission>,
@@ -267,6 +298,13 @@ impl<S: Send + Sync + 'static, U: User> Builder<S, U> {
         self
     }
 
+    /// Is told of what works but not as its author expects; see [`Warning`].
+    #[must_use]
+    pub fn on_warning(mut self, hook: impl Fn(&S, &Warning) + Send + Sync + 'static) -> Self {
+        self.on_warning = Some(Arc::new(hook));
+        self
+    }
+
     /// Replaces the limits.
     #[must_use]
     pub fn limits(mut self, limits: Limits) -> Self {
@@ -317,7 +355,7 @@ impl<S: Send + Sync + 'static, U: User> Builder<S, U> {
                 }
                 let central = self.rate_limits.resolve(&path, kind.limited(), &mut plan);
                 let kind = Arc::new(kind);
-                rules.add(&kind);
+                rules.add(&path, &kind);
                 let entry = Entry {
                     path: Arc::clone(&path),
                     guard: Arc::clone(&guard),
@@ -339,6 +377,7 @@ impl<S: Send + Sync + 'static, U: User> Builder<S, U> {
             before_execute: self.before_execute,
             on_error: self.on_error,
             retained: self.retained,
+            on_warning: self.on_warning,
             limits: self.limits,
             admission,
             plan,
@@ -429,6 +468,9 @@ fn check<S, U>(kind: &Kind<S, U>, topics: &mut HashSet<String>) -> Option<Proble
     if stream.max == Some(0) {
         return Some(Problem::Max);
     }
+    if let Some(problem) = stream.shaping_problem() {
+        return Some(problem);
+    }
     let schema = stream.schema.as_ref()?;
     let first = *schema.steps.keys().next()?;
     let hole = (first..schema.version).find(|step| !schema.steps.contains_key(step));
@@ -485,6 +527,24 @@ pub enum Problem {
     /// A central rule for a path that does not exist.
     #[error("there is a rate limit for this path, but no such path")]
     UnknownPath,
+    /// Coalesced events have no number to replay them by.
+    #[error("coalesce_by and replay exclude each other")]
+    CoalescedReplay,
+    /// Both skip events for slow readers, each in its own way.
+    #[error("coalesce_by and volatile exclude each other")]
+    CoalescedVolatile,
+    /// The server keeps the value, so nothing is loaded.
+    #[error("a held stream has no loader; its first value comes from a seed")]
+    HeldLoader,
+    /// What is piped or loaded again has to be loaded.
+    #[error("pipe, stale_after and invalidate_on need a loader")]
+    NoLoader,
+    /// `invalidate_on` has no pattern, or an empty one.
+    #[error("invalidate_on needs patterns, none of them empty")]
+    NoPattern,
+    /// A time is zero.
+    #[error("stale_after and drop_idle_after need a time above zero")]
+    NoTime,
     /// `max` is zero, which clients read as no limit.
     #[error("max is at least 1; leave it out for no limit")]
     Max,
@@ -492,9 +552,7 @@ pub enum Problem {
     #[error("there is no migration from version {0} to the next")]
     NoStep(u32),
     /// The stream declares something about its events, but not on which topics they are.
-    #[error(
-        "transform, volatile and replay need the pattern of the stream's topics: add .topics(..)"
-    )]
+    #[error("what a stream declares about events needs the pattern of its topics: add .topics(..)")]
     NoTopics,
     /// A stream keeps no events and says how to replay them.
     #[error("replay keeps at least 1 event; leave it out for none")]

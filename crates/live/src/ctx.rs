@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use hashbrown::HashMap;
-use millstream_core::{ConnId, RawJson, RawJsonRef, is_system_topic};
+use millstream_core::{ConnId, RawJson, RawJsonRef};
 use millstream_hub::{PublishOptions, Published};
 use parking_lot::Mutex;
 use serde::Serialize;
@@ -18,6 +18,7 @@ use crate::engine::Engine;
 use crate::error::{LiveError, code};
 use crate::input::Input;
 use crate::platform::{Caller, Client, Platform};
+use crate::publish::{BatchEvent, Outgoing};
 use crate::upload::Upload;
 use crate::user::User;
 
@@ -285,11 +286,21 @@ impl<S, U: User> Ctx<S, U> {
         values.get(&TypeId::of::<T>())?.downcast_ref().cloned()
     }
 
+    /// The engine below, with its own verbs: no stream features, system topics allowed.
+    #[must_use]
+    pub fn platform(&self) -> &Arc<dyn Platform> {
+        &self.0.engine.platform
+    }
+}
+
+impl<S: Send + Sync + 'static, U: User> Ctx<S, U> {
     /// Publishes a value to all subscribers of a topic.
     ///
     /// # Errors
-    /// `INVALID_TOPIC` for system topics and impossible names, `INTERNAL_ERROR` for what cannot
-    /// be written as JSON, `PAYLOAD_TOO_LARGE` and `OVERLOADED` from the engine.
+    /// `INVALID_TOPIC` for system topics and impossible names, `INVALID_REQUEST` for an
+    /// impossible event name, `INTERNAL_ERROR` for what cannot be written as JSON,
+    /// `PAYLOAD_TOO_LARGE` and `OVERLOADED` from the engine, and what the stream's own shape
+    /// gives.
     pub fn publish<T: Serialize + ?Sized>(
         &self,
         topic: &str,
@@ -312,61 +323,40 @@ impl<S, U: User> Ctx<S, U> {
         data: RawJsonRef<'_>,
         options: PublishOptions,
     ) -> Result<Published, LiveError> {
-        if is_system_topic(topic) {
-            return Err(LiveError::new(
-                code::INVALID_TOPIC,
-                "topics that begin with __ are reserved",
-            ));
-        }
-        let engine = &self.0.engine;
-        let Some(stream) = engine.app.rules.of(topic) else {
-            return engine
-                .platform
-                .publish(topic, event, data, options)
-                .map_err(publish_error);
-        };
-        let options = PublishOptions {
-            numbered: options.numbered && !stream.volatile,
-            volatile: options.volatile || stream.volatile,
-        };
-        match stream.shape_event(event, data) {
-            Ok(shaped) => engine
-                .platform
-                .publish(
-                    topic,
-                    event,
-                    shaped.as_ref().map_or(data, RawJson::get),
-                    options,
-                )
-                .map_err(publish_error),
-            Err(error) => match &stream.on_error {
-                None => Err(error),
-                Some(observer) => {
-                    observer(self, topic, &error);
-                    Ok(Published {
-                        delivered: false,
-                        seq: None,
-                        queued: false,
-                    })
-                }
+        self.0.engine.publish(
+            Some(self),
+            Outgoing {
+                topic,
+                event,
+                data,
+                options,
             },
-        }
+        )
     }
 
-    /// The engine below, with its own verbs: no stream features, system topics allowed.
-    #[must_use]
-    pub fn platform(&self) -> &Arc<dyn Platform> {
-        &self.0.engine.platform
+    /// Publishes several events in order. All are checked and shaped before the first is
+    /// published: an error there means that none was. Neighbours are published as one unit, one
+    /// frame for receivers that understand it; volatile events and those of coalesced and held
+    /// streams are units of their own, and when such a unit is refused, those before it are out.
+    ///
+    /// Gives one result per event. One whose error an observer has taken is not delivered.
+    ///
+    /// ```
+    /// # use millstream_live::{BatchEvent, Ctx, LiveError};
+    /// async fn swap(ctx: Ctx<(), ()>, a: u64, b: u64) -> Result<(), LiveError> {
+    ///     ctx.publish_batch(&[
+    ///         BatchEvent::new("seats", "updated", &serde_json::json!({"id": a, "by": b}))?,
+    ///         BatchEvent::new("seats", "updated", &serde_json::json!({"id": b, "by": a}))?,
+    ///     ])?;
+    ///     Ok(())
+    /// }
+    /// # let _ = swap;
+    /// ```
+    ///
+    /// # Errors
+    /// As [`publish`](Self::publish), and `INVALID_REQUEST` for more neighbours than the engine's
+    /// limit on members of a batch.
+    pub fn publish_batch(&self, events: &[BatchEvent<'_>]) -> Result<Vec<Published>, LiveError> {
+        self.0.engine.publish_batch(Some(self), events)
     }
-}
-
-fn publish_error(error: millstream_hub::PublishError) -> LiveError {
-    use millstream_hub::{OpenError, PublishError};
-    let code = match &error {
-        PublishError::Topic(OpenError::Invalid(_)) => code::INVALID_TOPIC,
-        PublishError::TooLarge { .. } => code::PAYLOAD_TOO_LARGE,
-        PublishError::Busy | PublishError::Topic(OpenError::Full) => code::OVERLOADED,
-        _ => return LiveError::internal(error),
-    };
-    LiveError::new(code, error.to_string())
 }

@@ -11,11 +11,14 @@ use parking_lot::Mutex;
 use crate::app::App;
 use crate::closing::Closings;
 use crate::desk::Desk;
+use crate::held::Store;
 use crate::owners::Owners;
 use crate::platform::Platform;
 use crate::policy::{Locks, Plan, RateTable, Results};
 use crate::skip::Windows;
 use crate::stats::Counters;
+use crate::warning::Warnings;
+use crate::watch::Watches;
 
 /// An application, the platform below it, and all state that outlives a call.
 pub(crate) struct Engine<S, U> {
@@ -29,6 +32,9 @@ pub(crate) struct Engine<S, U> {
     pub(crate) keys: Keys,
     pub(crate) counters: Counters,
     pub(crate) uploads: Arc<Desk>,
+    pub(crate) warnings: Warnings,
+    pub(crate) watches: Watches<S, U>,
+    pub(crate) held: Store,
 }
 
 /// What limits and idempotent calls remember, by the numbers that `build` gave them.
@@ -52,7 +58,11 @@ impl<S, U> Engine<S, U> {
         let secret = || RandomState::new().hash_one(0_u8);
         let budget = Budget::new(app.limits.upload_budget);
         let uploads = Desk::new(app.limits.uploads, budget, Arc::clone(&platform));
+        let entries = app.entries.iter().map(|(path, entry)| (path, &entry.kind));
         Self {
+            watches: Watches::new(entries),
+            warnings: Warnings::default(),
+            held: Store::default(),
             platform,
             owners: Owners::new(),
             tables: Tables::new(&app.plan),

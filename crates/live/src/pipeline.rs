@@ -130,7 +130,6 @@ impl<S: Send + Sync + 'static, U: User> Live<S, U> {
     }
 
     /// What all its contexts share.
-    #[cfg(feature = "testing")]
     pub(crate) fn engine(&self) -> &Arc<Engine<S, U>> {
         &self.engine
     }

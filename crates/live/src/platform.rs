@@ -37,6 +37,27 @@ pub trait Platform: Send + Sync + 'static {
     /// [`PublishError`]; nothing was numbered or delivered then.
     fn publish_batched(&self, members: &[BatchMember<'_>]) -> Result<Vec<Published>, PublishError>;
 
+    /// Publishes an event without a number, of which a connection that is behind gets only the
+    /// newest per key, in the place of the first; without a key the event takes the place of all
+    /// that waits of the topic. Others get every event. The default gives every event to all.
+    ///
+    /// # Errors
+    /// [`PublishError`]; nothing was delivered then.
+    fn publish_coalesced(
+        &self,
+        topic: &str,
+        event: &str,
+        data: RawJsonRef<'_>,
+        key: Option<&str>,
+    ) -> Result<Published, PublishError> {
+        let _ = key;
+        let unnumbered = PublishOptions {
+            numbered: false,
+            ..PublishOptions::default()
+        };
+        self.publish(topic, event, data, unnumbered)
+    }
+
     /// Sends an event to one connection. A connection that is gone is no error.
     fn send(&self, conn: ConnId, topic: &str, event: &str, data: RawJson);
 

@@ -76,6 +76,10 @@ counters! {
     shed,
     /// Windows of `skip` not opened because too many were open.
     skip_overflows,
+    /// Topics loaded again because they were stale or invalidated, failures included.
+    reloads,
+    /// Warnings given.
+    warnings,
 }
 
 /// What a running application keeps at this moment.
@@ -96,6 +100,12 @@ pub struct LiveGauges {
     pub skip_windows: usize,
     /// Futures that wait for the end of a connection.
     pub closed_waiters: usize,
+    /// Topics that are loaded again when they are stale or invalidated.
+    pub watched_topics: usize,
+    /// Topics whose value the server keeps.
+    pub held_topics: usize,
+    /// Bytes of these values, with what they need beside.
+    pub held_bytes: usize,
 }
 
 impl LiveGauges {
@@ -129,6 +139,21 @@ impl LiveGauges {
                 "Futures that wait for a connection's end",
                 self.closed_waiters,
             ),
+            (
+                "live_watched_topics",
+                "Topics that are loaded again when stale or invalidated",
+                self.watched_topics,
+            ),
+            (
+                "live_held_topics",
+                "Topics whose value the server keeps",
+                self.held_topics,
+            ),
+            (
+                "live_held_bytes",
+                "Bytes of the values the server keeps",
+                self.held_bytes,
+            ),
         ];
         all.into_iter()
     }
@@ -137,7 +162,11 @@ impl LiveGauges {
 impl<S, U> Engine<S, U> {
     pub(crate) fn gauges(&self) -> LiveGauges {
         let (locks_held, lock_waiters) = self.locks.sizes();
+        let (held_topics, held_bytes) = self.held.size();
         let mut gauges = LiveGauges {
+            watched_topics: self.watches.len(),
+            held_topics,
+            held_bytes,
             locks_held,
             lock_waiters,
             callers_counted: self.tables.rates.iter().map(RateTable::len).sum(),

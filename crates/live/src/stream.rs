@@ -2,6 +2,7 @@
 
 use core::fmt;
 use core::future::Future;
+use core::time::Duration;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -15,8 +16,11 @@ use crate::args::{Arg, Args};
 use crate::ctx::Ctx;
 use crate::error::LiveError;
 use crate::handler::{AnyHandler, BoxFuture, Handler, erase};
+use crate::held::Holding;
 use crate::module::Scope;
+use crate::pipe::Pipe;
 use crate::policy::{Breaker, Guarded};
+use crate::shaping::CoalesceKey;
 use crate::user::User;
 
 /// How clients fold events into the value they show.
@@ -99,6 +103,11 @@ pub struct Stream<S, U> {
     pub(crate) schema: Option<Schema>,
     pub(crate) delta: Option<Delta<S, U>>,
     pub(crate) from_seq: Option<Since<S, U, u64>>,
+    pub(crate) coalesce: Option<CoalesceKey>,
+    pub(crate) pipe: Option<Pipe<S, U>>,
+    pub(crate) stale_after: Option<Duration>,
+    pub(crate) invalidate_on: Vec<String>,
+    pub(crate) held: Option<Holding<S, U>>,
 }
 
 /// A schema version and the steps that lead from one to the next.
@@ -118,7 +127,7 @@ impl<S, U> fmt::Debug for Stream<S, U> {
         f.debug_struct("Stream")
             .field("fixed", &self.fixed)
             .field("merge", &self.merge)
-            .field("channel", &self.loader.is_none())
+            .field("channel", &self.is_channel())
             .finish_non_exhaustive()
     }
 }
@@ -128,6 +137,11 @@ impl<S, U> Stream<S, U> {
     pub(crate) fn patterns(&self) -> impl Iterator<Item = Pattern> {
         let fixed = self.fixed.as_deref().map(Pattern::exact);
         fixed.into_iter().chain(self.topics.clone())
+    }
+
+    /// Whether clients keep what they have because nobody else does.
+    pub(crate) fn is_channel(&self) -> bool {
+        self.loader.is_none() && self.held.is_none()
     }
 }
 
@@ -182,6 +196,11 @@ impl<S: Send + Sync + 'static, U: User> Stream<S, U> {
             schema: None,
             delta: None,
             from_seq: None,
+            coalesce: None,
+            pipe: None,
+            stale_after: None,
+            invalidate_on: Vec::new(),
+            held: None,
         }
     }
 

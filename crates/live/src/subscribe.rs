@@ -1,5 +1,6 @@
 //! The stream pipeline: from the guard to the first value.
 
+use core::future::ready;
 use std::sync::Arc;
 
 use millstream_core::{ObjectWriter, RawJson, RawJsonRef, is_system_topic};
@@ -59,7 +60,7 @@ impl StreamReply {
             members.push(("key", text(key)));
         }
         if let Some(prepend) = stream.prepend
-            && stream.loader.is_some()
+            && !stream.is_channel()
         {
             members.push(("prepend", flag(prepend)));
         }
@@ -120,12 +121,20 @@ fn number(value: u64) -> RawJson {
 /// The hook that a subscription's end runs, with the context it began in.
 struct Leave<S, U> {
     ctx: Ctx<S, U>,
-    hook: UnsubscribeHook<S, U>,
+    hook: Option<UnsubscribeHook<S, U>>,
+    watched: bool,
 }
 
 impl<S: Send + Sync + 'static, U: User> Ending for Leave<S, U> {
     fn ended(&self, topic: Arc<str>, remaining: u64) -> BoxFuture<()> {
-        (self.hook)(self.ctx.clone(), topic, remaining)
+        if self.watched && remaining == 0 {
+            let engine = self.ctx.engine();
+            engine.watches.disarm(engine, self.ctx.path(), &topic);
+        }
+        match &self.hook {
+            Some(hook) => hook(self.ctx.clone(), topic, remaining),
+            None => Box::pin(ready(())),
+        }
     }
 }
 
@@ -172,8 +181,13 @@ impl<S: Send + Sync + 'static, U: User> Stream<S, U> {
             hook(ctx.clone(), Arc::clone(&topic)).await;
         }
         let loaded = self.first_value(&ctx, &args, &topic, resume).await;
-        if let (Err(error), Some(observer)) = (&loaded, &self.on_error) {
-            observer(&ctx, &topic, error);
+        match &loaded {
+            Ok(_) if self.is_watched() => {
+                let engine = ctx.engine();
+                engine.watches.arm(engine, ctx.path(), &topic, &args);
+            }
+            Ok(_) => {}
+            Err(error) => drop(self.observe(&ctx, &topic, error)),
         }
         loaded.map(Outcome::Stream)
     }
@@ -201,9 +215,11 @@ impl<S: Send + Sync + 'static, U: User> Stream<S, U> {
             engine.owners.take(conn, id);
             return Err(refusal(&reason));
         }
-        let ending = self.on_unsubscribe.clone().map(|hook| {
+        let (hook, watched) = (self.on_unsubscribe.clone(), self.is_watched());
+        let ending = (hook.is_some() || watched).then(|| {
             let ctx = ctx.clone();
-            Arc::new(Leave { ctx, hook }) as Arc<dyn Ending>
+            let leave = Leave { ctx, hook, watched };
+            Arc::new(leave) as Arc<dyn Ending>
         });
         if engine.owners.activate(conn, id, ending) {
             Ok(())
@@ -220,13 +236,9 @@ impl<S: Send + Sync + 'static, U: User> Stream<S, U> {
         resume: Resume,
     ) -> Result<StreamReply, LiveError> {
         let reply = |data| StreamReply::new(self, Arc::clone(topic), data);
-        let Some(loader) = &self.loader else {
-            let empty = match self.merge {
-                Merge::Set => RawJson::NULL,
-                _ => RawJson::EMPTY_LIST,
-            };
-            return Ok(reply(Some(empty)).with("channel", flag(true)));
-        };
+        if self.is_channel() {
+            return Ok(reply(Some(self.empty_value())).with("channel", flag(true)));
+        }
         if let Some(missed) = self.kept(ctx, topic, &resume) {
             let mut reply = reply(Some(missed.to_list())).with("replay", flag(true));
             reply.covered = Some(missed.position);
@@ -258,14 +270,26 @@ impl<S: Send + Sync + 'static, U: User> Stream<S, U> {
             let reply = reply(Some(data)).with(name, flag(true));
             return Ok(reply.with("version", version.clone()));
         }
-        let loaded = loader(ctx.clone(), args)?.await?;
-        let (data, page) = split_page(loaded);
-        let data = data.map(|data| self.shape(data, &resume)).transpose()?;
-        let mut reply = reply(data);
-        reply.members.extend(page);
-        if let Some(seq) = position {
-            reply = reply.with("seq", seq);
-        }
+        let mut reply = match &self.loader {
+            Some(loader) => {
+                let loaded = loader(ctx.clone(), args)?.await?;
+                let (data, page) = split_page(loaded);
+                let data = match data {
+                    Some(data) => {
+                        let piped = self.piped(ctx, data).await?;
+                        Some(self.migrated(self.transformed(piped)?, &resume)?)
+                    }
+                    None => None,
+                };
+                let mut reply = reply(data);
+                reply.members.extend(page);
+                if let Some(seq) = position {
+                    reply = reply.with("seq", seq);
+                }
+                reply
+            }
+            None => self.held_reply(ctx, topic, &resume).await?,
+        };
         if let Some(version) = version {
             reply = reply.with("version", version);
         }
@@ -344,12 +368,26 @@ impl<S: Send + Sync + 'static, U: User> Stream<S, U> {
         }
     }
 
-    /// Projection, then the steps to the version the client holds.
-    fn shape(&self, data: RawJson, resume: &Resume) -> Result<RawJson, LiveError> {
-        let mut data = match &self.transform {
-            Some(project) => apply(project, data.get())?,
-            None => data,
-        };
+    /// The value that the server keeps, with the number of the last event in it: events up to it
+    /// are left out of what was held back.
+    async fn held_reply(
+        &self,
+        ctx: &Ctx<S, U>,
+        topic: &Arc<str>,
+        resume: &Resume,
+    ) -> Result<StreamReply, LiveError> {
+        let (value, seq) = ctx.engine().held_value(topic).await?;
+        let value = self.migrated(value, resume)?;
+        let mut reply = StreamReply::new(self, Arc::clone(topic), Some(value));
+        if let Some(seq) = seq {
+            reply = reply.with("seq", number(seq));
+            reply.covered = Some(seq);
+        }
+        Ok(reply)
+    }
+
+    /// The steps to the version the client holds.
+    fn migrated(&self, mut data: RawJson, resume: &Resume) -> Result<RawJson, LiveError> {
         let Some(schema) = &self.schema else {
             return Ok(data);
         };
@@ -380,7 +418,7 @@ enum Changes {
 }
 
 /// A page is an object with both `data` and `hasMore`.
-fn split_page(
+pub(crate) fn split_page(
     loaded: Option<RawJson>,
 ) -> (
     Option<RawJson>,

@@ -18,7 +18,7 @@ pub use frame::{Event, Frame};
 pub use history::HistoryLimits;
 pub use item::{Item, Key, KeySpot};
 pub use limits::{Limits, MergeError, Stats};
-pub use merge::{Merge, Shape};
+pub use merge::{Growth, Merge, Shape};
 pub use options::{Options, Settings, Strategy};
 pub use raw::RawReader;
 pub use reply::{Missed, Reply, ReplyError};

@@ -67,6 +67,23 @@ pub enum Shape<'a, T> {
     Whole(&'a T),
 }
 
+/// By how much a value grows. Zero where it does not, or shrinks.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Growth {
+    /// Entries more.
+    pub entries: usize,
+    /// Bytes more, as [`Item::byte_len`] counts.
+    pub bytes: usize,
+}
+
+impl Growth {
+    const NONE: Self = Self {
+        entries: 0,
+        bytes: 0,
+    };
+}
+
 /// What an event name asks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Verb {
@@ -123,6 +140,70 @@ impl<T: Item> Merge<T> {
         let verb = self.verb(event);
         let slot = self.receive(verb, data);
         self.apply_slot(verb, slot)
+    }
+
+    /// Whether an event could be applied now, and by how much the value would grow. For those who
+    /// have to know before they tell others of the event. Never marks the value as behind.
+    ///
+    /// ```
+    /// # use millstream_core::RawJson;
+    /// # use millstream_merge::{Limits, Merge, Options, Strategy};
+    /// # let json = |text: &'static str| RawJson::parse(text.into()).unwrap();
+    /// let limits = Limits { entries_max: 1, ..Limits::default() };
+    /// let mut rows = Merge::new(Options::new(Strategy::Crud), limits);
+    /// let first = json(r#"{"id":1}"#);
+    /// assert_eq!(rows.fits("created", &first).unwrap().bytes, 8);
+    /// rows.apply("created", first).unwrap();
+    /// assert!(rows.fits("created", &json(r#"{"id":2}"#)).is_err() && !rows.is_behind());
+    /// ```
+    ///
+    /// # Cost
+    /// As [`apply`](Self::apply): the key is found as there.
+    ///
+    /// # Errors
+    /// Those of `apply`.
+    pub fn fits(&self, event: &str, data: &T) -> Result<Growth, MergeError> {
+        let verb = self.verb(event);
+        let slot = self.receive(verb, data.clone());
+        let keyed = matches!(verb, Verb::Insert | Verb::Update | Verb::Remove);
+        if keyed && slot.item.is_null() {
+            return Err(MergeError::NullData);
+        }
+        let found = keyed
+            .then(|| self.list()?.find(slot.key()))
+            .flatten()
+            .and_then(|at| self.row(at));
+        // What was no list gives way to an empty one first.
+        let (len, bytes) = match &self.state {
+            State::List(_) => (self.len(), self.bytes()),
+            State::Undefined | State::Whole(_) => (0, 0),
+        };
+        let item = slot.item.byte_len();
+        let (entries, bytes) = match (verb, found) {
+            (Verb::Nothing, _) | (Verb::Update | Verb::Remove, None) => return Ok(Growth::NONE),
+            (Verb::Remove, Some(_)) => return Ok(Growth::NONE),
+            (Verb::Insert | Verb::Update, Some(old)) => (len, bytes - old.byte_len() + item),
+            (Verb::Insert | Verb::Append, _) => {
+                let crud = self.options.strategy == Strategy::Crud;
+                let max = if crud || verb == Verb::Append {
+                    self.options.max
+                } else {
+                    0
+                };
+                let (excess, freed) = self.evicted_by_one(max, !(crud && self.options.prepend));
+                (len + 1 - excess, bytes - freed + item)
+            }
+            (Verb::Replace | Verb::Refresh, _) => match self.split(slot.item) {
+                State::Undefined => (0, 0),
+                State::List(list) => (list.len(), list.bytes()),
+                State::Whole(value) => (0, value.byte_len()),
+            },
+        };
+        within(&self.limits, entries, bytes)?;
+        Ok(Growth {
+            entries: entries.saturating_sub(self.len()),
+            bytes: bytes.saturating_sub(self.bytes()),
+        })
     }
 
     /// Applies events in order, as a batch frame brings them. `seen` hears what each did.
@@ -485,15 +566,22 @@ impl<T: Item> Merge<T> {
         Change::Inserted { at, evicted }
     }
 
-    /// Whether there is room for one more item after `max` has evicted; how many it evicts.
-    fn admit_one(&mut self, item: &T, max: usize, front: bool) -> Result<usize, MergeError> {
+    /// How many items one more would evict, and their bytes.
+    fn evicted_by_one(&self, max: usize, front: bool) -> (usize, usize) {
         let len = self.len() + 1;
         let excess = if max > 0 { len.saturating_sub(max) } else { 0 };
-        let freed: usize = match self.list() {
+        let freed = match self.list() {
             Some(list) if front => list.rows().take(excess).map(Item::byte_len).sum(),
             Some(list) => list.rows().rev().take(excess).map(Item::byte_len).sum(),
             None => 0,
         };
+        (excess, freed)
+    }
+
+    /// Whether there is room for one more item after `max` has evicted; how many it evicts.
+    fn admit_one(&mut self, item: &T, max: usize, front: bool) -> Result<usize, MergeError> {
+        let len = self.len() + 1;
+        let (excess, freed) = self.evicted_by_one(max, front);
         let bytes = if matches!(self.state, State::List(_)) {
             self.bytes()
         } else {
@@ -505,19 +593,14 @@ impl<T: Item> Merge<T> {
 
     /// Whether so much is within the limits.
     fn admit(&mut self, entries: usize, bytes: usize) -> Result<(), MergeError> {
-        if entries > self.limits.entries_max {
+        within(&self.limits, entries, bytes).inspect_err(|error| {
             self.behind = true;
-            self.stats.refused_entries += 1;
-            let (needed, limit) = (entries, self.limits.entries_max);
-            return Err(MergeError::TooManyEntries { needed, limit });
-        }
-        if bytes > self.limits.bytes_max {
-            self.behind = true;
-            self.stats.refused_bytes += 1;
-            let (needed, limit) = (bytes, self.limits.bytes_max);
-            return Err(MergeError::TooManyBytes { needed, limit });
-        }
-        Ok(())
+            if matches!(error, MergeError::TooManyEntries { .. }) {
+                self.stats.refused_entries += 1;
+            } else {
+                self.stats.refused_bytes += 1;
+            }
+        })
     }
 
     /// The value as the strategy keeps it.
@@ -599,6 +682,19 @@ impl Merge<RawJson> {
             }
         }
     }
+}
+
+/// Whether so much is within the limits.
+fn within(limits: &Limits, entries: usize, bytes: usize) -> Result<(), MergeError> {
+    if entries > limits.entries_max {
+        let (needed, limit) = (entries, limits.entries_max);
+        return Err(MergeError::TooManyEntries { needed, limit });
+    }
+    if bytes > limits.bytes_max {
+        let (needed, limit) = (bytes, limits.bytes_max);
+        return Err(MergeError::TooManyBytes { needed, limit });
+    }
+    Ok(())
 }
 
 fn keyed_reader<'a, R>(options: &Options, reader: &'a R) -> Option<&'a R> {

@@ -310,7 +310,18 @@ impl Handle {
         &self.shared.runtime
     }
 
-    /// Publishes an event to all subscribers of a topic.
+    /// Publishes as the application does: through everything that its streams declare. `None`
+    /// for an application without streams, whose events need nothing but [`publish`].
+    ///
+    /// [`publish`]: Self::publish
+    #[must_use]
+    pub fn publisher(&self) -> Option<millstream_live::Publisher> {
+        self.shared.hooks.publisher()
+    }
+
+    /// Publishes an event to all subscribers of a topic as it is: system topics are allowed, and
+    /// nothing that streams declare happens. Applications of calls and streams take a
+    /// [`publisher`](Self::publisher).
     ///
     /// # Errors
     /// [`PublishError`]; nothing was numbered or delivered then.
@@ -321,7 +332,22 @@ impl Handle {
         data: RawJsonRef<'_>,
         options: PublishOptions,
     ) -> Result<Published, PublishError> {
-        self.publisher(|publisher| publisher.publish(None, topic, event, data, options))
+        self.publisher_of(|publisher| publisher.publish(None, topic, event, data, options))
+    }
+
+    /// Publishes an event of which a connection that is behind gets only the newest per key; see
+    /// [`millstream_hub::Publisher::publish_coalesced`].
+    ///
+    /// # Errors
+    /// [`PublishError`]; nothing was delivered then.
+    pub fn publish_coalesced(
+        &self,
+        topic: &str,
+        event: &str,
+        data: RawJsonRef<'_>,
+        key: Option<&str>,
+    ) -> Result<Published, PublishError> {
+        self.publisher_of(|publisher| publisher.publish_coalesced(None, topic, event, data, key))
     }
 
     /// Publishes several events as one unit.
@@ -545,10 +571,10 @@ impl Handle {
         members: &[BatchMember<'_>],
     ) -> Result<Vec<Published>, PublishError> {
         let members_max = self.shared.settings.hub.limits.batch_members_max;
-        self.publisher(|publisher| publisher.publish_batched(None, members, members_max))
+        self.publisher_of(|publisher| publisher.publish_batched(None, members, members_max))
     }
 
-    fn publisher<R>(
+    fn publisher_of<R>(
         &self,
         work: impl FnOnce(&Publisher<'_, crate::worker::inbox::AllInboxes>) -> R,
     ) -> R {

@@ -5,6 +5,7 @@ use std::net::TcpStream;
 
 use bytes::Bytes;
 use millstream_core::RawJson;
+use millstream_live::{LiveError, code};
 use prometheus_client::registry::Registry;
 
 use crate::conn::Handle;
@@ -47,21 +48,48 @@ pub(crate) struct Published {
 }
 
 /// Why a publish from outside was not taken.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub(crate) enum PublishError {
     /// The topic name breaks the rules; the HTTP side checks first, so this is rare.
     #[error("the topic name is not acceptable")]
     BadTopic,
-    /// The event name breaks the rules.
-    #[error("the event name is not acceptable")]
-    BadEvent,
     /// A limit is reached (topics, queue to a worker). Worth a retry.
     #[error("the server is at a limit, please retry")]
     Busy,
-    /// The finished frame would be longer than clients accept.
-    #[error("the event is too large for one frame")]
+    /// The finished frame would be longer than clients accept, or the topic's value too large.
+    #[error("the event is too large")]
     TooLarge,
+    /// The application says no: a code of its own and a sentence.
+    #[error("{code}: {message}")]
+    Refused {
+        /// What programs look at.
+        code: String,
+        /// What people read.
+        message: String,
+    },
+    /// The application failed; what happened is told to nobody outside.
+    #[error("the application failed")]
+    Failed,
+}
+
+impl PublishError {
+    /// What the application's error means for somebody outside.
+    pub(crate) fn of(error: &LiveError) -> Self {
+        match error.code() {
+            code::INVALID_TOPIC => Self::BadTopic,
+            code::OVERLOADED => Self::Busy,
+            code::PAYLOAD_TOO_LARGE => Self::TooLarge,
+            _ if !error.is_typed() => {
+                tracing::warn!(%error, "a publish failed");
+                Self::Failed
+            }
+            code => Self::Refused {
+                code: code.to_owned(),
+                message: error.message().to_owned(),
+            },
+        }
+    }
 }
 
 /// The worker pool as the HTTP side sees it. No method blocks, except [`stop`](Self::stop).

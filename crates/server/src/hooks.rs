@@ -12,6 +12,7 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Response};
 use millstream_core::{RawJsonRef, TopicName};
 use millstream_hub::{Pattern, Snapshot, Verdict};
+use millstream_live::Publisher;
 
 use crate::conn::Handle;
 use crate::context::Context;
@@ -134,6 +135,18 @@ pub trait Hooks: Send + Sync + 'static {
     /// The load has changed: [`Snapshot::reason`](crate::Snapshot) is another one, or topics are
     /// louder than a threshold (then once per sample). Called on the runtime.
     fn pressure(&self, handle: &Handle, snapshot: &Snapshot) {}
+
+    /// The server is bound, and nobody has connected yet. Runs once, in [`bind`]: a panic here
+    /// is one of the start.
+    ///
+    /// [`bind`]: crate::server::Builder::bind
+    fn start(&self, handle: &Handle) {}
+
+    /// How this application publishes. What comes by `POST /api/publish` goes through it; without
+    /// one it goes to the topic as it is.
+    fn publisher(&self) -> Option<Publisher> {
+        None
+    }
 
     /// The connection was behind and has caught up: its socket took everything that waited.
     fn drain(&self, cx: &mut Context<'_>) {}

@@ -10,7 +10,8 @@ use millstream_hub::{
     BatchMember, History, Pattern, PublishError, PublishOptions, Published, Snapshot, Verdict,
 };
 use millstream_live::{
-    App, BoxFuture, Caller, Client, Ctx, Handled, Live, Platform, Reply, UploadStats, User,
+    App, BoxFuture, Caller, Client, Ctx, Handled, Live, Platform, Publisher, Reply, UploadStats,
+    User,
 };
 
 use crate::conn::{Conn, Handle};
@@ -48,6 +49,7 @@ pub fn with_live<S, U, H: Hooks>(app: App<S, U>, hooks: H) -> LiveHooks<S, U, H>
     LiveHooks {
         app: Arc::new(app),
         live: OnceLock::new(),
+        publisher: Publisher::detached(),
         hooks,
     }
 }
@@ -55,8 +57,9 @@ pub fn with_live<S, U, H: Hooks>(app: App<S, U>, hooks: H) -> LiveHooks<S, U, H>
 /// What [`with_live`] makes.
 pub struct LiveHooks<S, U, H> {
     app: Arc<App<S, U>>,
-    /// Bound to the server when the first message arrives.
+    /// Bound to the server when that is bound.
     live: OnceLock<Live<S, U>>,
+    publisher: Publisher,
     hooks: H,
 }
 
@@ -65,6 +68,36 @@ impl<S, U, H> std::fmt::Debug for LiveHooks<S, U, H> {
         f.debug_struct("LiveHooks")
             .field("app", &self.app)
             .finish_non_exhaustive()
+    }
+}
+
+impl<S, U, H> LiveHooks<S, U, H> {
+    /// A way to publish from outside of calls: background tasks, other threads, hooks. Take it
+    /// before the hooks go to the server; until the server is bound, publishes are refused with
+    /// `OVERLOADED`.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use millstream_live::{App, Publisher, RegistrationErrors};
+    /// use millstream_server::with_live;
+    ///
+    /// async fn tick(publisher: Publisher) {
+    ///     for n in 0_u64.. {
+    ///         if let Err(error) = publisher.publish("clock", "tick", &n) {
+    ///             eprintln!("{error}");
+    ///         }
+    ///         tokio::time::sleep(Duration::from_secs(1)).await;
+    ///     }
+    /// }
+    ///
+    /// let hooks = with_live(App::<(), ()>::new(()).build()?, ());
+    /// let ticking = tick(hooks.publisher()); // spawn it beside `Server::run`
+    /// # drop(ticking);
+    /// # Ok::<(), RegistrationErrors>(())
+    /// ```
+    #[must_use]
+    pub fn publisher(&self) -> Publisher {
+        self.publisher.clone()
     }
 }
 
@@ -81,6 +114,16 @@ impl Platform for Handle {
 
     fn publish_batched(&self, members: &[BatchMember<'_>]) -> Result<Vec<Published>, PublishError> {
         self.publish_members(members)
+    }
+
+    fn publish_coalesced(
+        &self,
+        topic: &str,
+        event: &str,
+        data: RawJsonRef<'_>,
+        key: Option<&str>,
+    ) -> Result<Published, PublishError> {
+        Self::publish_coalesced(self, topic, event, data, key)
     }
 
     fn send(&self, conn: ConnId, topic: &str, event: &str, data: RawJson) {
@@ -192,11 +235,18 @@ where
     U: User,
     H: Hooks,
 {
+    /// The application on the server.
+    fn live(&self, handle: impl Fn() -> Handle) -> &Live<S, U> {
+        self.live.get_or_init(|| {
+            let live = Live::new(Arc::clone(&self.app), Arc::new(handle()));
+            live.attach(&self.publisher);
+            live
+        })
+    }
+
     /// True when the message was a call.
     fn call(&self, cx: &mut Context<'_>, message: Message<'_>) -> bool {
-        let live = self
-            .live
-            .get_or_init(|| Live::new(Arc::clone(&self.app), Arc::new(cx.handle())));
+        let live = self.live(|| cx.handle());
         let peer = cx.peer_shared();
         let waiting = peer.in_flight.load(Ordering::Relaxed) as usize;
         let caller = Caller {
@@ -368,6 +418,15 @@ where
             cx.peer_shared().closed.store(true, Ordering::Release);
             drive(cx, live.handle_closed(cx.id()));
         }
+    }
+
+    fn start(&self, handle: &Handle) {
+        self.live(|| handle.clone());
+        self.hooks.start(handle);
+    }
+
+    fn publisher(&self) -> Option<Publisher> {
+        Some(self.publisher.clone())
     }
 
     fn pressure(&self, handle: &Handle, snapshot: &Snapshot) {

@@ -247,6 +247,9 @@ impl Builder {
             .local_addr()
             .map_err(|error| Cause::Bind(config.listen, error))?;
         let gateway = start(&config, Arc::clone(&hooks)).map_err(Cause::Workers)?;
+        if let Some(handle) = gateway.handle() {
+            hooks.start(&handle);
+        }
         let site = Site::new(config, hooks, gateway).map_err(Cause::Policy)?;
         let stopper = Stopper(Arc::new(watch::Sender::new(0)));
         let signals = signals.then(|| Signals::new(tls.is_some())).transpose();

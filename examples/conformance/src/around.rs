@@ -4,8 +4,10 @@ use millstream_core::{ObjectWriter, RawJson};
 use millstream_live::{App, Builder, LiveError, Module, Next, Outcome};
 
 use crate::bytes;
+use crate::ch;
 use crate::ctl::{self, Cx};
 use crate::identity::Identity;
+use crate::piped;
 use crate::policies;
 use crate::replay;
 use crate::rpc::{self, trace};
@@ -24,6 +26,8 @@ pub(crate) fn app(state: Shared) -> Builder<Shared, Identity> {
         .module(ctl::module())
         .module(rpc::module())
         .module(st::module())
+        .module(ch::module())
+        .module(piped::module())
         .module(val::module())
         .module(val::wrapped())
         .module(policies::limited())

@@ -2,10 +2,12 @@
 
 mod around;
 mod bytes;
+mod ch;
 mod config;
 mod ctl;
 mod hooks;
 mod identity;
+mod piped;
 mod policies;
 mod replay;
 mod rows;

@@ -1,5 +1,6 @@
 //! Module `st`: streams over rows, and the calls that change them.
 
+mod fresh;
 pub(crate) mod guarded;
 mod recovery;
 mod special;
@@ -43,6 +44,13 @@ pub(crate) fn module() -> Module<Shared, Identity> {
         .stream("who", over("who").merge(Merge::Presence))
         .stream("ptr", over("ptr").merge(Merge::Cursor))
         .stream("volatile", over("volatile").topics("volatile:*").volatile())
+        .stream(
+            "coal",
+            over("coal")
+                .key("k")
+                .topics("coal:*")
+                .coalesce_by(|row: serde_json::Value| row["k"].as_str().map(str::to_owned)),
+        )
         .stream("shaped", special::shaped(over("shaped").topics("shaped:*")))
         .stream("slow", special::slow())
         .stream("failing", special::failing())
@@ -53,7 +61,7 @@ pub(crate) fn module() -> Module<Shared, Identity> {
         .stream("args", special::args())
         .stream("versioned", special::versioned())
         .stream("shapedPages", special::shaped_pages());
-    recovery::add(guarded::add(module))
+    recovery::add(guarded::add(fresh::add(module)))
         .call("emit", emit)
         .call("emitMany", emit_many)
         .call("emitSlow", emit_slow)

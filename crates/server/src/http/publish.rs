@@ -203,11 +203,12 @@ fn check_topic(config: &Config, topic: &str) -> Result<TopicName, Refusal> {
 }
 
 fn refused_by_hub(error: PublishError) -> Refusal {
-    let (status, code) = match error {
+    let (status, code) = match &error {
         PublishError::BadTopic => (StatusCode::BAD_REQUEST, "bad_topic"),
-        PublishError::BadEvent => (StatusCode::BAD_REQUEST, "bad_event"),
         PublishError::Busy => (StatusCode::SERVICE_UNAVAILABLE, "busy"),
         PublishError::TooLarge => (StatusCode::PAYLOAD_TOO_LARGE, "too_large"),
+        PublishError::Refused { .. } => (StatusCode::UNPROCESSABLE_ENTITY, "refused"),
+        PublishError::Failed => (StatusCode::INTERNAL_SERVER_ERROR, "failed"),
     };
     refuse(status, code, error.to_string())
 }

@@ -10,9 +10,10 @@ use std::time::{Duration, Instant, SystemTime};
 use arc_swap::ArcSwap;
 use millstream_core::{Millis, RawJson};
 use millstream_hub::{
-    Hub, HubConfig, Load, OpenError, PolicyTable, Pressure, PressureConfig, PublishOptions,
-    Publisher, Snapshot, Stats, Topics,
+    Hub, HubConfig, Load, PolicyTable, Pressure, PressureConfig, PublishOptions, Snapshot, Stats,
+    Topics,
 };
+use millstream_live::LiveError;
 use mio::{Poll, Waker};
 use parking_lot::Mutex;
 use prometheus_client::metrics::histogram::Histogram;
@@ -267,26 +268,19 @@ impl Gateway for Pool {
         event: &str,
         data: RawJson,
     ) -> Result<Published, handover::PublishError> {
-        let publisher = Publisher {
-            topics: &self.shared.topics,
-            inboxes: &self.shared.inboxes,
-            now: self.shared.clock(),
-        };
         let options = PublishOptions::default();
-        match publisher.publish(None, topic, event, data.get(), options) {
-            Ok(published) => Ok(Published {
-                delivered: published.delivered,
-                seq: published.seq,
-            }),
-            Err(error) => Err(match error {
-                millstream_hub::PublishError::Event(_) => handover::PublishError::BadEvent,
-                millstream_hub::PublishError::Topic(OpenError::Invalid(_)) => {
-                    handover::PublishError::BadTopic
-                }
-                millstream_hub::PublishError::TooLarge { .. } => handover::PublishError::TooLarge,
-                _ => handover::PublishError::Busy,
-            }),
-        }
+        let published = match self.shared.hooks.publisher() {
+            Some(publisher) => publisher
+                .publish_raw(topic, event, data.get(), options)
+                .map_err(|error| handover::PublishError::of(&error))?,
+            None => Handle::new(Arc::clone(&self.shared))
+                .publish(topic, event, data.get(), options)
+                .map_err(|error| handover::PublishError::of(&LiveError::publish(error)))?,
+        };
+        Ok(Published {
+            delivered: published.delivered,
+            seq: published.seq,
+        })
     }
 
     fn is_ready(&self) -> bool {

@@ -1,7 +1,7 @@
 //! Publishing in every form. All of these take effect before the reply is written.
 
 use millstream_core::{RawJson, RawJsonRef};
-use millstream_live::{LiveError, Module, code};
+use millstream_live::{BatchEvent, LiveError, Module, code};
 use millstream_server::{BatchMember, PublishError, PublishOptions};
 use serde::Deserialize;
 
@@ -39,6 +39,11 @@ fn application(module: Module<Shared, Identity>) -> Module<Shared, Identity> {
                 Ok(true)
             },
         )
+        .call("batch", async |ctx: Cx, list: Vec<Member>| {
+            let events: Vec<BatchEvent<'_>> = list.iter().map(Member::event).collect();
+            ctx.publish_batch(&events)?;
+            Ok(true)
+        })
         .call("publishMany", many)
         .call("publishPairs", pairs)
 }
@@ -70,10 +75,6 @@ fn platform(module: Module<Shared, Identity>) -> Module<Shared, Identity> {
         .call("publishBatched", async |ctx: Cx, list: Vec<Member>| {
             batched(&ctx, &list)?;
             Ok(None::<bool>)
-        })
-        .call("batch", async |ctx: Cx, list: Vec<Member>| {
-            batched(&ctx, &list)?;
-            Ok(true)
         })
         .call("helpers", helpers)
         .call("mixed", mixed)
@@ -174,16 +175,26 @@ impl Member {
         self.data.as_ref().map_or(RawJsonRef::NULL, RawJson::get)
     }
 
+    fn event(&self) -> BatchEvent<'_> {
+        let event = BatchEvent::raw(&self.topic, &self.event, data(self.data.clone()));
+        event.options(PublishOptions {
+            numbered: self.is_numbered(),
+            ..NUMBERED
+        })
+    }
+
+    fn is_numbered(&self) -> bool {
+        let options = self.options.as_ref();
+        options.is_none_or(|options| options.seq != Some(false))
+    }
+
     fn borrowed(&self) -> BatchMember<'_> {
         BatchMember {
             topic: &self.topic,
             event: &self.event,
             data: self.data(),
             coalesce_key: self.coalesce_key.as_deref(),
-            numbered: self
-                .options
-                .as_ref()
-                .is_none_or(|options| options.seq != Some(false)),
+            numbered: self.is_numbered(),
         }
     }
 }

@@ -33,7 +33,7 @@ pub(super) fn failing() -> OurStream {
 }
 
 /// Adds the code of a typed error, or the text of another, to the topic's log.
-fn observe(ctx: &Cx, topic: &str, error: &LiveError) {
+pub(super) fn observe(ctx: &Cx, topic: &str, error: &LiveError) {
     let text = match error.cause() {
         Some(cause) => cause.to_string(),
         None => error.code().to_owned(),
