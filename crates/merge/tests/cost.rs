@@ -6,8 +6,12 @@ use bytes::Bytes;
 use millstream_core::RawJson;
 use millstream_merge::{Event, Limits, Merge, Options, Strategy};
 
+/// A value that is shared already, as what was published is: the first clone of bytes allocates
+/// what counts them.
 fn json(text: &str) -> RawJson {
-    RawJson::parse(Bytes::copy_from_slice(text.as_bytes())).unwrap()
+    let json = RawJson::parse(Bytes::copy_from_slice(text.as_bytes())).unwrap();
+    drop(json.clone());
+    json
 }
 
 fn item(id: usize) -> RawJson {
