@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::error::Error;
 use std::fmt;
 
-use millstream_core::RawJson;
+use millstream_core::{ObjectWriter, RawJson};
 use serde::Serialize;
 
 /// Codes that clients see. An application may use any other text as well.
@@ -205,6 +205,12 @@ impl LiveError {
     #[must_use]
     pub fn cause(&self) -> Option<&(dyn Error + Send + Sync)> {
         self.0.cause.as_deref()
+    }
+
+    /// Writes what clients see of it: `ok`, which is false, `code`, `error`, and as far as there
+    /// are any `issues`, `retryAfter` and `details`.
+    pub fn write(&self, object: &mut ObjectWriter) {
+        crate::reply::write_failure(object, self);
     }
 
     /// Whether the application chose code and message, so that clients may see them.

@@ -84,6 +84,13 @@ impl Owners {
         Some((owner, last))
     }
 
+    /// Whether a connection holds a topic.
+    pub(crate) fn holds(&self, conn: ConnId, topic: &str) -> bool {
+        let shard = self.shard(conn).lock();
+        let owners = shard.get(&conn);
+        owners.is_some_and(|owners| owners.iter().any(|owner| *owner.topic == *topic))
+    }
+
     /// Takes everything a connection holds of a topic.
     pub(crate) fn take_topic(&self, conn: ConnId, topic: &str) -> Vec<Owner> {
         let mut shard = self.shard(conn).lock();

@@ -384,7 +384,9 @@ where
 /// With the number up to which the reply has them all, if there is one.
 fn topic_of(result: &Result<Outcome, LiveError>) -> Option<(Arc<str>, Option<u64>)> {
     match result {
-        Ok(Outcome::Stream(stream)) => Some((stream.topic.clone()?, stream.covered)),
+        Ok(Outcome::Stream(stream)) if !stream.reads_only => {
+            Some((stream.topic.clone()?, stream.covered))
+        }
         _ => None,
     }
 }

@@ -3,14 +3,14 @@
 use core::future::ready;
 use std::sync::Arc;
 
-use millstream_core::{ObjectWriter, RawJson, RawJsonRef, is_system_topic};
+use millstream_core::{ObjectWriter, RawJson, RawJsonRef};
 use millstream_hub::History;
 use millstream_wire::FRAME_CODE_UNITS_MAX;
 
 use crate::args::Args;
 use crate::ctx::Ctx;
 use crate::error::{LiveError, code};
-use crate::handler::BoxFuture;
+use crate::handler::{AnyHandler, BoxFuture};
 use crate::layer::Outcome;
 use crate::owners::{Ending, Owner};
 use crate::stream::{Merge, Stream, UnsubscribeHook, apply};
@@ -37,6 +37,8 @@ pub struct StreamReply {
     members: Vec<(&'static str, RawJson)>,
     /// `data` is every event up to this number that the client did not have.
     pub(crate) covered: Option<u64>,
+    /// Nothing was subscribed for this reply, so no events wait for it.
+    pub(crate) reads_only: bool,
 }
 
 impl StreamReply {
@@ -46,6 +48,7 @@ impl StreamReply {
             data: Some(RawJson::NULL),
             members: vec![("gated", RawJsonRef::TRUE.to_owned())],
             covered: None,
+            reads_only: false,
         }
     }
 
@@ -72,6 +75,7 @@ impl StreamReply {
             data,
             members,
             covered: None,
+            reads_only: false,
         }
     }
 
@@ -146,26 +150,19 @@ impl<S: Send + Sync + 'static, U: User> Stream<S, U> {
         args: Args,
         resume: Resume,
     ) -> Result<Outcome, LiveError> {
-        let args = match &self.args {
-            Some(check) => check(args)?,
-            None => args,
+        let Some((args, topic)) = self.admit(&ctx, args).await? else {
+            return Ok(Outcome::Stream(StreamReply::gated()));
         };
-        for gate in &self.gates {
-            if !gate(ctx.clone(), args.clone()).await? {
-                return Ok(Outcome::Stream(StreamReply::gated()));
+        if ctx.cursor().is_some_and(|cursor| !cursor.is_null())
+            && let (Some(conn), Some(loader)) = (ctx.conn(), &self.loader)
+            && ctx.engine().owners.holds(conn, &topic)
+        {
+            // The next page of a stream that is subscribed to already.
+            let loaded = self.page(loader, &ctx, &args, &topic).await;
+            if let Err(error) = &loaded {
+                let _ = self.observe(&ctx, &topic, error);
             }
-        }
-        let topic: Arc<str> = (self.topic)(&ctx, &args)?.into();
-        if is_system_topic(&topic) {
-            return Err(LiveError::new(
-                code::INVALID_REQUEST,
-                "Reserved topic prefix",
-            ));
-        }
-        for predicate in &self.access {
-            if !predicate(ctx.clone(), args.clone()).await? {
-                return Err(ctx.denied());
-            }
+            return loaded.map(Outcome::Stream);
         }
         if let Some(class) = &self.class
             && ctx.shed(class)?
@@ -272,15 +269,8 @@ impl<S: Send + Sync + 'static, U: User> Stream<S, U> {
         }
         let mut reply = match &self.loader {
             Some(loader) => {
-                let loaded = loader(ctx.clone(), args)?.await?;
-                let (data, page) = split_page(loaded);
-                let data = match data {
-                    Some(data) => {
-                        let piped = self.piped(ctx, data).await?;
-                        Some(self.migrated(self.transformed(piped)?, &resume)?)
-                    }
-                    None => None,
-                };
+                let (data, page) = self.loaded(loader, ctx, args).await?;
+                let data = data.map(|data| self.migrated(data, &resume)).transpose()?;
                 let mut reply = reply(data);
                 reply.members.extend(page);
                 if let Some(seq) = position {
@@ -299,6 +289,37 @@ impl<S: Send + Sync + 'static, U: User> Stream<S, U> {
         if resume.seq.is_some() {
             reply = reply.with("replay", flag(false));
         }
+        Ok(reply)
+    }
+
+    /// What the loader gives, shaped, and what it says of pages.
+    pub(crate) async fn loaded(
+        &self,
+        loader: &AnyHandler<S, U>,
+        ctx: &Ctx<S, U>,
+        args: &Args,
+    ) -> Result<(Option<RawJson>, Vec<(&'static str, RawJson)>), LiveError> {
+        let loaded = loader(ctx.clone(), args)?.await?;
+        let (data, page) = split_page(loaded);
+        let data = match data {
+            Some(data) => Some(self.transformed(self.piped(ctx, data).await?)?),
+            None => None,
+        };
+        Ok((data, page.collect()))
+    }
+
+    /// A further page: it is read, and nothing else happens.
+    async fn page(
+        &self,
+        loader: &AnyHandler<S, U>,
+        ctx: &Ctx<S, U>,
+        args: &Args,
+        topic: &Arc<str>,
+    ) -> Result<StreamReply, LiveError> {
+        let (data, page) = self.loaded(loader, ctx, args).await?;
+        let mut reply = StreamReply::new(self, Arc::clone(topic), data);
+        reply.members.extend(page);
+        reply.reads_only = true;
         Ok(reply)
     }
 

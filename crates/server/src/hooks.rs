@@ -10,9 +10,9 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Response};
-use millstream_core::{RawJsonRef, TopicName};
+use millstream_core::{RawJson, RawJsonRef, TopicName};
 use millstream_hub::{Pattern, Snapshot, Verdict};
-use millstream_live::Publisher;
+use millstream_live::{LiveError, Publisher};
 
 use crate::conn::Handle;
 use crate::context::Context;
@@ -148,6 +148,12 @@ pub trait Hooks: Send + Sync + 'static {
         None
     }
 
+    /// Loads what a stream holds at first, without a connection, for `POST /api/load`. `None` says
+    /// that there are no streams.
+    fn load(&self, request: LoadRequest) -> Option<Answer<Result<Option<RawJson>, LiveError>>> {
+        None
+    }
+
     /// The connection was behind and has caught up: its socket took everything that waited.
     fn drain(&self, cx: &mut Context<'_>) {}
 
@@ -156,6 +162,20 @@ pub trait Hooks: Send + Sync + 'static {
     fn metrics(&self) -> Vec<Metric> {
         Vec::new()
     }
+}
+
+/// A request to load a stream, from whoever renders a page on a server.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct LoadRequest {
+    /// The stream.
+    pub path: String,
+    /// Its arguments, a list.
+    pub args: RawJson,
+    /// Where the page begins, for streams of pages.
+    pub cursor: Option<RawJson>,
+    /// Whose page it is, as the back end describes users; null for nobody.
+    pub user: RawJson,
 }
 
 /// A number for the page of metrics.

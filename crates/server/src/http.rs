@@ -1,9 +1,11 @@
 //! The HTTP half: everything that happens to a connection before it is a WebSocket.
 
 mod address;
+mod api;
 mod auth;
 mod hook;
 mod listener;
+mod load;
 mod origin;
 mod publish;
 mod rate;
@@ -45,6 +47,7 @@ use crate::metrics::{Class, HttpMetrics};
 
 const PLAYGROUND: &str = include_str!("../assets/playground.html");
 const PUBLISH_PATH: &str = "/api/publish";
+const LOAD_PATH: &str = "/api/load";
 
 /// What all requests share.
 pub(crate) struct Site {
@@ -144,6 +147,9 @@ impl Site {
         }
         if path == config.auth_path && self.hooks.authenticates() {
             return auth::authenticate(self, via, request).await;
+        }
+        if path == LOAD_PATH {
+            return load::load(self, request).await;
         }
         if path == PUBLISH_PATH {
             return publish::publish(self, request).await;

@@ -21,8 +21,8 @@ pub use self::conn::{Busy, Conn, Handle, OwnedMember};
 pub use self::context::Context;
 pub use self::cookies::{CookieError, CookieJar, CookieOptions, SameSite};
 pub use self::hooks::{
-    Admission, Answer, AuthOutcome, AuthRequest, CloseInfo, HookError, Hooks, Message, Metric,
-    Resume, UpgradeRequest,
+    Admission, Answer, AuthOutcome, AuthRequest, CloseInfo, HookError, Hooks, LoadRequest, Message,
+    Metric, Resume, UpgradeRequest,
 };
 pub use self::live::{LiveHooks, ServerCtx, with_live};
 pub use self::logging::init as init_logging;

@@ -10,15 +10,15 @@ use millstream_hub::{
     BatchMember, History, Pattern, PublishError, PublishOptions, Published, Snapshot, Verdict,
 };
 use millstream_live::{
-    App, BoxFuture, Caller, Client, Ctx, Handled, Live, Platform, Publisher, Reply, UploadStats,
-    User,
+    App, Args, BoxFuture, Caller, Client, Ctx, Handled, Live, LiveError, Load, Platform, Publisher,
+    Reply, UploadStats, User, code,
 };
 
 use crate::conn::{Conn, Handle};
 use crate::context::Context;
 use crate::hooks::{
-    Admission, Answer, AuthOutcome, AuthRequest, CloseInfo, HookError, Hooks, Message, Metric,
-    Resume, UpgradeRequest,
+    Admission, Answer, AuthOutcome, AuthRequest, CloseInfo, HookError, Hooks, LoadRequest, Message,
+    Metric, Resume, UpgradeRequest,
 };
 use crate::peer::Peer;
 use crate::worker::ask::try_now;
@@ -50,6 +50,7 @@ pub fn with_live<S, U, H: Hooks>(app: App<S, U>, hooks: H) -> LiveHooks<S, U, H>
         app: Arc::new(app),
         live: OnceLock::new(),
         publisher: Publisher::detached(),
+        read_user: None,
         hooks,
     }
 }
@@ -60,8 +61,12 @@ pub struct LiveHooks<S, U, H> {
     /// Bound to the server when that is bound.
     live: OnceLock<Live<S, U>>,
     publisher: Publisher,
+    read_user: Option<ReadUser<U>>,
     hooks: H,
 }
+
+/// How a back end's description of a user becomes one.
+type ReadUser<U> = Box<dyn Fn(RawJson) -> Result<U, LiveError> + Send + Sync>;
 
 impl<S, U, H> std::fmt::Debug for LiveHooks<S, U, H> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -72,6 +77,30 @@ impl<S, U, H> std::fmt::Debug for LiveHooks<S, U, H> {
 }
 
 impl<S, U, H> LiveHooks<S, U, H> {
+    /// Says how to read the `user` of `POST /api/load`, by which a back end that renders pages loads
+    /// streams on behalf of its visitors. Without this only visitors whom nobody knows (null) can
+    /// be served.
+    ///
+    /// ```
+    /// use millstream_core::RawJson;
+    /// use millstream_live::{App, RegistrationErrors};
+    /// use millstream_server::with_live;
+    ///
+    /// let app = App::<(), String>::new(()).build()?;
+    /// let hooks = with_live(app, ())
+    ///     .load_as(|user: RawJson| Ok(serde_json::from_str(user.as_str())?));
+    /// # drop(hooks);
+    /// # Ok::<(), RegistrationErrors>(())
+    /// ```
+    #[must_use]
+    pub fn load_as(
+        mut self,
+        read: impl Fn(RawJson) -> Result<U, LiveError> + Send + Sync + 'static,
+    ) -> Self {
+        self.read_user = Some(Box::new(read));
+        self
+    }
+
     /// A way to publish from outside of calls: background tasks, other threads, hooks. Take it
     /// before the hooks go to the server; until the server is bound, publishes are refused with
     /// `OVERLOADED`.
@@ -427,6 +456,27 @@ where
 
     fn publisher(&self) -> Option<Publisher> {
         Some(self.publisher.clone())
+    }
+
+    fn load(&self, request: LoadRequest) -> Option<Answer<Result<Option<RawJson>, LiveError>>> {
+        let live = self.live.get().filter(|_| self.app.has_streams())?;
+        let user = match &self.read_user {
+            _ if request.user.get().is_null() => Ok(None),
+            Some(read) => read(request.user).map(Some),
+            None => Err(LiveError::new(
+                code::INVALID_REQUEST,
+                "this server reads no users: say how with load_as",
+            )),
+        };
+        Some(match user {
+            Ok(user) => Answer::Later(live.load(Load {
+                path: request.path,
+                args: Args::from_list(request.args.get()),
+                cursor: request.cursor,
+                user,
+            })),
+            Err(error) => Answer::Now(Err(error)),
+        })
     }
 
     fn pressure(&self, handle: &Handle, snapshot: &Snapshot) {

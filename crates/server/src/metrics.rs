@@ -63,6 +63,17 @@ outcomes! {
 }
 
 outcomes! {
+    /// How a request to load a stream ended.
+    Load, "outcome" {
+        BadRequest = "bad_request",
+        Loaded = "loaded",
+        Refused = "refused",
+        Timeout = "timeout",
+        Unauthorized = "unauthorized",
+    }
+}
+
+outcomes! {
     /// How a publish request ended.
     Publish, "outcome" {
         BadRequest = "bad_request",
@@ -130,6 +141,7 @@ impl<O: Outcome> Counted<O> {
 pub(crate) struct HttpMetrics {
     pub(crate) upgrades: Counted<Upgrade>,
     pub(crate) auths: Counted<Auth>,
+    pub(crate) loads: Counted<Load>,
     pub(crate) publishes: Counted<Publish>,
     pub(crate) ended: Counted<Ended>,
     pub(crate) responses: Counted<Class>,
@@ -156,6 +168,7 @@ impl HttpMetrics {
         Self {
             upgrades: Counted::register(registry, "upgrades", "WebSocket upgrade requests"),
             auths: Counted::register(registry, "auth", "Auth preflight requests"),
+            loads: Counted::register(registry, "load_requests", "Streams loaded by HTTP"),
             publishes: Counted::register(registry, "publish_requests", "Publishes by HTTP"),
             ended: Counted::register(
                 registry,
