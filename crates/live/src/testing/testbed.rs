@@ -23,6 +23,7 @@ use super::stream::{Status, Stream};
 use super::trace::Trace;
 use crate::app::App;
 use crate::ctx::Ctx;
+use crate::pipeline::Live;
 use crate::platform::Caller;
 use crate::user::User;
 
@@ -565,6 +566,12 @@ impl<S: Send + Sync + 'static, U: User> Testbed<S, U> {
         self.pass_until(until, |_| result.lock().is_some());
         let result = result.lock().take();
         result.expect("the work has to end within an hour")
+    }
+
+    /// The application as the host sees it, for what needs no client: loads, publishers, counters.
+    #[must_use]
+    pub fn live(&self) -> Live<S, U> {
+        self.host.live.clone()
     }
 
     /// The application's state.
