@@ -234,3 +234,32 @@ async fn a_line_that_is_full_refuses() {
     let reply = ask(&mut ws, "w/lock", r#","args":[0]"#).await;
     assert_eq!(code(&reply), "OVERLOADED");
 }
+
+#[tokio::test]
+async fn who_subscribes_for_a_connection_that_is_gone_hears_that_it_is() {
+    let heard = std::sync::Arc::new(parking_lot::Mutex::new(None));
+    let note = std::sync::Arc::clone(&heard);
+    let app = App::<(), String>::new(())
+        .module(Module::new("p").stream("feed", Stream::fixed("feed")))
+        .layer(move |ctx: Cx, next| {
+            let note = std::sync::Arc::clone(&note);
+            async move {
+                ctx.closed().await;
+                let outcome = next.run(ctx).await;
+                *note.lock() = outcome.as_ref().err().map(|error| error.code().to_owned());
+                outcome
+            }
+        })
+        .build()
+        .expect("valid");
+    let server = start(with_live(app, Own), |_| {}).await;
+    let mut ws = Ws::connect(server.address).await;
+    ws.say(r#"{"rpc":"p/feed","id":"1","args":[],"stream":true}"#)
+        .await;
+    // Answered behind the call: that has begun.
+    ws.say(r#"{"type":"subscribe","topic":"other","ref":1}"#)
+        .await;
+    while !ws.text().await.contains("other") {}
+    drop(ws);
+    until(async || heard.lock().as_deref() == Some("CONNECTION_CLOSED")).await;
+}

@@ -236,6 +236,13 @@ knobs! {
                 while several wait for the same.";
             at_limit "The topic's policy decides; the default skips new frames.";
             metric "`millstream_hub_dropped_newest_total` and its siblings.";
+        paused_bytes_max: usize as Bytes = 64 * MIB, "MILLSTREAM_PAUSED_BYTES_MAX";
+            purpose "Bytes that a worker keeps aside of connections whose reading is paused because \
+                the function of an upload is behind, at most 256 KiB of each.";
+            cost "That much per worker.";
+            at_limit "What was read is handled in spite of the pause: uploads may then fail with \
+                FLOW_BACKPRESSURE.";
+            metric "`millstream_kept_bytes`.";
         idle_timeout: Duration as Span = secs(120), "MILLSTREAM_IDLE_TIMEOUT";
             purpose "Silence of a client after which it is gone; 0 (never) or 8 s to 960 s. A \
                 ping is sent shortly before.";

@@ -19,10 +19,6 @@ use millstream_core::Key;
 
 use crate::worker::core::{Core, Link, State};
 
-/// Bytes a worker keeps aside for paused connections, 256 KiB each at most. Beyond that what was
-/// read is handled in spite of the pause, which the limits of uploads allow for.
-const KEPT_BYTES_MAX: usize = 64 * 1024 * 1024;
-
 /// A connection's pause, or that there is none.
 #[derive(Debug, Default)]
 pub(crate) struct Pause {
@@ -92,7 +88,8 @@ impl Core {
     /// Whether the rest of a buffer has to wait.
     pub(crate) fn has_to_wait(&self, key: Key, rest: usize) -> bool {
         let paused = self.links.peek(key).is_some_and(Link::is_paused);
-        paused && self.kept_bytes.saturating_add(rest) <= KEPT_BYTES_MAX
+        // Beyond that it is handled in spite of the pause, which the limits of uploads allow for.
+        paused && self.kept_bytes.saturating_add(rest) <= self.shared.settings.paused_bytes_max
     }
 
     /// Keeps aside what was read and has to wait.

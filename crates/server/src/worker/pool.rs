@@ -41,6 +41,8 @@ pub(crate) struct Settings {
     /// Seconds without output after which a connection gets a text heartbeat; 0: never.
     pub(crate) keepalive_secs: u32,
     pub(crate) drain_spread: Duration,
+    /// Bytes to keep aside for connections whose reading is paused.
+    pub(crate) paused_bytes_max: usize,
     /// The application has a protocol of its own: no welcome, no control frames.
     pub(crate) raw: bool,
 }

@@ -42,6 +42,7 @@ pub(crate) fn from_config(config: &Config, decides: bool, raw: bool) -> Settings
             0
         },
         drain_spread: config.drain_spread,
+        paused_bytes_max: config.paused_bytes_max,
         raw,
     }
 }
