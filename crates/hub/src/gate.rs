@@ -157,6 +157,12 @@ impl Gates {
         entries.find(|entry| &*entry.topic == topic)
     }
 
+    /// Whether an unfinished request is about a topic.
+    pub(crate) fn is_about(&self, topic: &str) -> bool {
+        let mut entries = self.ops.iter().flat_map(|op| op.entries.iter());
+        entries.any(|entry| &*entry.topic == topic)
+    }
+
     fn remove(&mut self, at: usize) -> Option<Op> {
         let op = self.ops.remove(at)?;
         self.topics -= op.entries.len();
@@ -366,6 +372,7 @@ impl Hub {
 
     /// Looks at one request: true when it is decided without asking.
     fn start(&mut self, conn: Key, at: usize) -> bool {
+        self.park_closed(conn, at);
         let Some(op) = self
             .extra(conn)
             .and_then(|extra| extra.gates.ops.get_mut(at))
@@ -387,12 +394,7 @@ impl Hub {
         let mut ask = Vec::with_capacity(topics.len());
         for (nth, topic) in topics.into_iter().enumerate() {
             let held = self.holds(conn, &topic);
-            let open = self
-                .config
-                .open_topics
-                .iter()
-                .any(|pattern| pattern.matches(&topic));
-            let refused = if wire && !open && !held {
+            let refused = if wire && !held && !self.is_open(&topic) {
                 Some(reason::FORBIDDEN)
             } else if !held && self.subscriptions_full(conn) {
                 Some(reason::RATE_LIMITED)
@@ -421,6 +423,47 @@ impl Hub {
         false
     }
 
+    /// Takes those topics out of a client's subscribe that it may yet get from the application.
+    fn park_closed(&mut self, conn: Key, at: usize) {
+        if !self.config.park {
+            return;
+        }
+        let Some(extra) = self.extra(conn) else {
+            return;
+        };
+        let Some(op) = extra
+            .gates
+            .ops
+            .get_mut(at)
+            .filter(|op| matches!(op.kind, Kind::Subscribe { .. }))
+        else {
+            return;
+        };
+        let reference = op.reference.clone();
+        let mut entries = core::mem::take(&mut op.entries);
+        let before = entries.len();
+        entries.retain(|entry| {
+            let closed = !self.holds(conn, &entry.topic) && !self.is_open(&entry.topic);
+            let parked = closed && self.park(conn, &entry.topic, reference.as_deref());
+            if parked && entry.leaves {
+                self.leave_now(conn, entry.topic.clone());
+            }
+            !parked
+        });
+        let parked = before - entries.len();
+        if let Some(extra) = self.extra(conn) {
+            extra.gates.topics -= parked;
+            if let Some(op) = extra.gates.ops.get_mut(at) {
+                op.entries = entries;
+            }
+        }
+    }
+
+    fn is_open(&self, topic: &str) -> bool {
+        let patterns = &self.config.open_topics;
+        patterns.iter().any(|pattern| pattern.matches(topic))
+    }
+
     /// Carries a request out and answers it, in the order of its topics.
     fn conclude(&mut self, conn: Key, op: Op, mut verdicts: impl Iterator<Item = Verdict>) {
         match op.kind {
@@ -442,6 +485,9 @@ impl Hub {
                     },
                 };
                 self.tally.denied += u64::from(verdict.is_err());
+                if let Err(reason) = &verdict {
+                    self.refuse_parked(conn, &entry.topic, reason);
+                }
                 let result = verdict.map_err(Cow::into_owned);
                 self.events.push_back(Event::Subscribed { token, result });
                 if entry.leaves {
@@ -451,11 +497,14 @@ impl Hub {
             Kind::Subscribe { .. } => {
                 let to = op.reference.as_deref();
                 for entry in op.entries {
-                    let verdict = match entry.refused {
-                        Some(refused) => Verdict::Deny(Cow::Borrowed(refused)),
-                        None => verdicts.next().unwrap_or(Verdict::FAILED),
-                    };
-                    self.conclude_one(conn, &entry.topic, to, verdict);
+                    match entry.refused {
+                        // Nobody has decided about it: what it holds meanwhile stays.
+                        Some(refused) => self.deny(conn, &quoted(&entry.topic), to, refused),
+                        None => {
+                            let verdict = verdicts.next().unwrap_or(Verdict::FAILED);
+                            self.conclude_one(conn, &entry.topic, to, verdict);
+                        }
+                    }
                     if entry.leaves {
                         self.leave_now(conn, entry.topic);
                     }
@@ -494,7 +543,8 @@ impl Hub {
     }
 
     /// Makes a subscription that was allowed; `ack` runs when nothing can fail any more and
-    /// before anything of the topic can be delivered.
+    /// before anything of the topic can be delivered. Subscribes that were parked are answered
+    /// then too.
     fn admit(
         &mut self,
         conn: Key,
@@ -515,6 +565,7 @@ impl Hub {
                 continue;
             };
             ack(self, conn);
+            self.grant_parked(conn, topic);
             if hold {
                 self.hold(conn, topic);
             }
@@ -535,7 +586,7 @@ impl Hub {
         self.events.push_back(Event::Unsubscribed { conn, topic });
     }
 
-    fn deny(&mut self, conn: Key, topic_json: &[u8], to: Option<&[u8]>, reason: &str) {
+    pub(crate) fn deny(&mut self, conn: Key, topic_json: &[u8], to: Option<&[u8]>, reason: &str) {
         self.tally.denied += 1;
         if let Some(to) = to {
             let encode =
@@ -546,7 +597,7 @@ impl Hub {
 }
 
 /// A valid topic as JSON: nothing in it needs an escape.
-fn quoted(topic: &TopicName) -> Vec<u8> {
+pub(crate) fn quoted(topic: &TopicName) -> Vec<u8> {
     let mut json = Vec::with_capacity(topic.len() + 2);
     json.push(b'"');
     json.extend_from_slice(topic.as_bytes());

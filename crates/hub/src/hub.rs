@@ -12,6 +12,7 @@ use crate::coalesce::{Coalesced, Entry};
 use crate::event::{CloseSummary, Event};
 use crate::gate::Gates;
 use crate::hold::{Held, Newcomer};
+use crate::parked::Parked;
 use crate::requests::{RequestError, Requests};
 use crate::retain::Missed;
 use crate::stats::Tally;
@@ -98,6 +99,10 @@ pub struct HubConfig {
     /// Topics that clients may subscribe to by control frame. Everything else is denied with
     /// `FORBIDDEN` unless the connection already holds it. Default: none.
     pub open_topics: Vec<Pattern>,
+    /// Whether the host subscribes connections itself ([`Hub::subscribe`]), so that a client may
+    /// ask for a topic shortly before it gets it. Then what would be denied with `FORBIDDEN` waits
+    /// for its answer, at most `parked_hold`. Default: no.
+    pub park: bool,
     /// What clients may call a topic.
     pub wire_rules: TopicRules,
 }
@@ -107,6 +112,7 @@ impl Default for HubConfig {
         Self {
             limits: Limits::default(),
             open_topics: Vec::new(),
+            park: false,
             wire_rules: TopicRules::WIRE,
         }
     }
@@ -153,6 +159,7 @@ pub(crate) struct Conn {
 #[derive(Debug, Default)]
 pub(crate) struct Extra {
     pub(crate) gates: Gates,
+    pub(crate) parked: Parked,
     pub(crate) requests: Requests,
     pub(crate) coalesced: Coalesced,
     /// Positions of a `resume` that wait for the topics to be subscribed.
@@ -174,6 +181,7 @@ impl Extra {
 
     fn is_idle(&self) -> bool {
         self.gates.is_empty()
+            && self.parked.is_empty()
             && self.requests.is_empty()
             && self.coalesced.is_empty()
             && self.positions.is_empty()
@@ -197,6 +205,7 @@ impl LocalTopic {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Timer {
+    Parked(Key),
     Positions(Key),
     Request { conn: Key, reference: u64 },
 }
@@ -340,7 +349,8 @@ impl Hub {
             self.backlog_bytes = self.backlog_bytes.saturating_sub(backlog.bytes());
         }
         if let Some(mut extra) = gone.extra {
-            if let Some(timer) = extra.positions_timer {
+            let timers = [extra.positions_timer, extra.parked.timer];
+            for timer in timers.into_iter().flatten() {
                 self.timers.cancel(timer);
             }
             for (token, timer) in extra.requests.drain() {
@@ -373,11 +383,13 @@ impl Hub {
         self.now = self.now.max(now);
     }
 
-    /// Ends requests whose time is over and forgets old resume positions.
+    /// Ends requests whose time is over, refuses subscribes that waited in vain and forgets old
+    /// resume positions.
     pub fn handle_timeout(&mut self, now: Millis) {
         self.now = self.now.max(now);
         while let Some(timer) = self.timers.pop_due(now) {
             match timer {
+                Timer::Parked(conn) => self.expire_parked(conn),
                 Timer::Positions(conn) => {
                     if let Some(extra) = self.extra(conn) {
                         extra.positions = HashMap::new();
@@ -736,6 +748,11 @@ impl Hub {
         let Some(extra) = &mut conn.extra else { return };
         if extra.positions.is_empty()
             && let Some(timer) = extra.positions_timer.take()
+        {
+            self.timers.cancel(timer);
+        }
+        if extra.parked.is_empty()
+            && let Some(timer) = extra.parked.timer.take()
         {
             self.timers.cancel(timer);
         }

@@ -10,6 +10,7 @@ mod gate;
 mod hold;
 mod hub;
 mod limits;
+mod parked;
 mod policy;
 mod pressure;
 mod publish;

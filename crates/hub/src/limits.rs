@@ -31,6 +31,15 @@ pub struct Limits {
     /// Default 1,024. At the limit a subscribe is denied with `RATE_LIMITED`; an unsubscribe is
     /// still taken, because it only replaces what waits. Counter: `denied`.
     pub pending_topics_max: u32,
+    /// Subscribes of one connection that wait because default deny would refuse them
+    /// ([`HubConfig::park`](crate::HubConfig::park)), one for each topic of a batch. Default 256.
+    /// At the limit they are denied at once. Counters: `parked`, `parked_granted`,
+    /// `parked_refused`.
+    pub parked_topics_max: u32,
+    /// How long they wait for the application to give the connection the topic before they are
+    /// denied. Default 2 s; zero denies at once. Begins again while the application has not
+    /// answered about that topic.
+    pub parked_hold: Duration,
     /// Unsent bytes of one connection before its topics' overflow policies apply.
     /// Default 1 MiB. Counters: `dropped_*`.
     pub backlog_bytes_max: usize,
@@ -78,6 +87,8 @@ impl Default for Limits {
             topics_max: 1_000_000,
             batch_topics_max: 256,
             pending_topics_max: 1_024,
+            parked_topics_max: 256,
+            parked_hold: Duration::from_secs(2),
             backlog_bytes_max: 1024 * 1024,
             backlog_pieces_max: 16_384,
             control_bytes_max: 256 * 1024,

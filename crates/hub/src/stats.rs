@@ -75,6 +75,12 @@ counters! {
     unsubscribed,
     /// Subscribe requests refused, for whatever reason.
     denied,
+    /// Subscribes whose denial was put off because the application may open the topic.
+    parked,
+    /// Of those the ones that were accepted, because it did.
+    parked_granted,
+    /// Subscribes that were denied at once because too many of the connection waited already.
+    parked_refused,
     /// Verdicts that arrived after their connection had closed.
     verdicts_late,
     /// Server-to-client requests sent.

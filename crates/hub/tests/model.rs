@@ -60,11 +60,29 @@ fn returning() -> impl Strategy<Value = Vec<u8>> {
         .prop_map(|steps| PRELUDE.iter().copied().chain(steps.concat()).collect())
 }
 
+/// Mostly clients that ask for what only the application can give them, before and after it does.
+fn parking() -> impl Strategy<Value = Vec<u8>> {
+    let step = prop_oneof![
+        4 => (0..2_u8).prop_map(|conn| vec![2, conn, 6]),
+        2 => (0..2_u8, 0..7_u8).prop_map(|(conn, other)| vec![4, conn, 2, 6, other, 6]),
+        2 => (0..2_u8).prop_map(|conn| vec![5, conn, 6]),
+        2 => (0..2_u8).prop_map(|conn| vec![24, conn]),
+        2 => (0..2_u8, 0..4_u8).prop_map(|(conn, nth)| vec![6, conn, nth, 1, 0, 1]),
+        2 => (0..4_u8).prop_map(|how| vec![22, how]),
+        1 => (0..9_u8).prop_map(|size| vec![7, 6, size, 2]),
+        1 => Just(vec![23]),
+        1 => proptest::collection::vec(any::<u8>(), 1..6),
+    ];
+    proptest::collection::vec(step, 0..60)
+        .prop_map(|steps| PRELUDE.iter().copied().chain(steps.concat()).collect())
+}
+
 fn operations() -> impl Strategy<Value = Vec<u8>> {
     prop_oneof![
         1 => proptest::collection::vec(any::<u8>(), 0..400),
         2 => pressing(),
         2 => returning(),
+        2 => parking(),
     ]
 }
 

@@ -6,7 +6,8 @@ use millstream_core::RawJsonRef;
 use millstream_hub::{Overflow, Ticket, Verdict};
 use millstream_wire::{DecodeLimits, Decoder, Event as Frame, Input, Role};
 
-/// Topics with what a slow reader loses of them; a closed one no client may ask for.
+/// Topics with what a slow reader loses of them; a closed one no client may ask for before it has
+/// got it from the application.
 pub(crate) const TOPICS: [(&str, Overflow); 7] = [
     ("a", Overflow::DropNewest),
     ("b", Overflow::DropOldest),
@@ -21,6 +22,8 @@ pub(crate) const VOLATILE: &str = "v";
 pub(crate) const SUBSCRIPTIONS_MAX: usize = 5;
 pub(crate) const HOLD_BYTES_MAX: usize = 400;
 pub(crate) const KEYS_MAX: usize = 2;
+pub(crate) const PARKED_MAX: usize = 2;
+pub(crate) const PARKED_HOLD_MS: u64 = 5_000;
 /// Topics that keep events, and how many.
 pub(crate) const RETAINED: [&str; 4] = ["a", "b", "room:1", "strict"];
 pub(crate) const RETAIN: usize = 3;
@@ -85,6 +88,8 @@ pub(crate) struct Belief {
     pub(crate) expected: Vec<(Kind, String)>,
     /// Unfinished subscribes and unsubscribes, oldest first.
     pub(crate) pending: Vec<Pending>,
+    /// Subscribes to the closed topic that wait: their references, and until when.
+    pub(crate) parked: VecDeque<(u32, u64)>,
     /// Coalesced sends that wait until the connection has caught up, in the order of their keys.
     pub(crate) keyed: VecDeque<(u8, String)>,
     /// Positions of a resume, until some time.
@@ -199,6 +204,56 @@ impl Belief {
         }
     }
 
+    /// Puts the closed topic of a request that begins aside, as far as there is room.
+    pub(crate) fn park(&mut self, at: usize, now: u64) {
+        if self.topics.contains(CLOSED) || self.pending[at].leave {
+            return;
+        }
+        let (request, parked) = (&mut self.pending[at], &mut self.parked);
+        let reference = request.reference;
+        request.topics.retain(|topic| {
+            let parks = *topic == CLOSED && parked.len() < PARKED_MAX;
+            if parks {
+                parked.push_back((reference, now + PARKED_HOLD_MS));
+            }
+            !parks
+        });
+    }
+
+    /// Denies what was put aside and has waited long enough, unless a request about it waits.
+    pub(crate) fn expire_parked(&mut self, now: u64) {
+        let due = self
+            .parked
+            .iter()
+            .filter(|(_, until)| *until <= now)
+            .count();
+        for _ in 0..due {
+            let (reference, _) = self.parked.pop_front().expect("it is due");
+            if self.pending.iter().any(|one| one.topics.contains(&CLOSED)) {
+                self.parked.push_back((reference, now + PARKED_HOLD_MS));
+            } else {
+                self.expect(Kind::Kept, denied(CLOSED, reference, "FORBIDDEN"));
+            }
+        }
+    }
+
+    /// The application subscribes the connection to the closed topic, if there is room.
+    pub(crate) fn grant(&mut self, past: &Past, head: u64) -> bool {
+        if self.topics.contains(CLOSED) {
+            return true;
+        }
+        if self.topics.len() >= SUBSCRIPTIONS_MAX {
+            return false;
+        }
+        for (reference, _) in core::mem::take(&mut self.parked) {
+            self.expect(Kind::Kept, acked(CLOSED, reference));
+        }
+        self.topics.insert(CLOSED);
+        self.since.insert(CLOSED, head);
+        self.catch_up(CLOSED, past, head);
+        true
+    }
+
     /// Whether the hub asks about a topic: it is open or held, and there is room.
     pub(crate) fn hub_asks(&self, topic: &str) -> bool {
         let held = self.topics.contains(topic);
@@ -227,7 +282,7 @@ impl Belief {
                 None
             };
             let full = self.topics.len() >= SUBSCRIPTIONS_MAX;
-            let denied = match verdict {
+            let refused = match verdict {
                 Some(Verdict::Allow) if self.topics.contains(topic) => None,
                 Some(Verdict::Allow) if full => Some("RATE_LIMITED".to_owned()),
                 Some(Verdict::Allow) => None,
@@ -239,9 +294,8 @@ impl Belief {
                 None => Some("RATE_LIMITED".to_owned()),
             };
             let reference = request.reference;
-            let Some(reason) = denied else {
-                let ack = format!(r#"{{"type":"subscribed","topic":"{topic}","ref":{reference}}}"#);
-                self.expect(Kind::Kept, ack);
+            let Some(reason) = refused else {
+                self.expect(Kind::Kept, acked(topic, reference));
                 if self.topics.insert(topic) {
                     let head = head(topic);
                     self.since.insert(topic, head);
@@ -249,11 +303,7 @@ impl Belief {
                 }
                 continue;
             };
-            let about = format!(r#""topic":"{topic}","ref":{reference},"reason":"{reason}""#);
-            self.expect(
-                Kind::Kept,
-                format!(r#"{{"type":"subscribe-denied",{about}}}"#),
-            );
+            self.expect(Kind::Kept, denied(topic, reference, &reason));
         }
     }
 
@@ -283,6 +333,15 @@ impl Belief {
 
 fn frame_len(text: &str) -> usize {
     text.len() + if text.len() < 126 { 2 } else { 4 }
+}
+
+fn acked(topic: &str, reference: u32) -> String {
+    format!(r#"{{"type":"subscribed","topic":"{topic}","ref":{reference}}}"#)
+}
+
+fn denied(topic: &str, reference: u32, reason: &str) -> String {
+    let about = format!(r#""topic":"{topic}","ref":{reference},"reason":"{reason}""#);
+    format!(r#"{{"type":"subscribe-denied",{about}}}"#)
 }
 
 pub(crate) fn gap_mark(topic: &str) -> String {

@@ -10,8 +10,8 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use belief::{
-    Belief, HOLD_BYTES_MAX, Hold, KEYS_MAX, Kind, Missed, Past, Pending, RETAIN, RETAINED,
-    SUBSCRIPTIONS_MAX, TOPICS, VOLATILE, decode, envelope,
+    Belief, CLOSED, HOLD_BYTES_MAX, Hold, KEYS_MAX, Kind, Missed, PARKED_HOLD_MS, PARKED_MAX, Past,
+    Pending, RETAIN, RETAINED, SUBSCRIPTIONS_MAX, TOPICS, VOLATILE, decode, envelope,
 };
 use millstream_core::{Key, Millis, RawJson, RawJsonRef};
 use millstream_hub::{
@@ -70,6 +70,8 @@ impl Rig {
             subscriptions_max: SUBSCRIPTIONS_MAX as u32,
             hold_bytes_max: HOLD_BYTES_MAX,
             coalesce_keys_max: KEYS_MAX as u32,
+            parked_topics_max: PARKED_MAX as u32,
+            parked_hold: Duration::from_millis(PARKED_HOLD_MS),
             resume_hold: Duration::from_millis(RESUME_HOLD_MS),
             ..Limits::default()
         };
@@ -113,6 +115,7 @@ impl Rig {
         let config = HubConfig {
             limits,
             open_topics,
+            park: true,
             ..HubConfig::default()
         };
         Self {
@@ -151,7 +154,7 @@ impl Rig {
     }
 
     fn step(&mut self, choices: &mut Choices<'_>) {
-        match choices.below(24) {
+        match choices.below(25) {
             0 => self.open(),
             1 => self.close(choices),
             2 | 3 => self.subscribe(choices),
@@ -170,6 +173,7 @@ impl Rig {
             20 => self.reply(choices),
             21 => self.resume(choices),
             22 => self.pass_time(choices),
+            24 => self.grant(choices),
             _ => self.flush(),
         }
         if self.hub.wants_flush() {
@@ -391,6 +395,7 @@ impl Rig {
                         .all(|b| b.topics.iter().all(|t| !own.topics.contains(t)))
             });
             let Some(at) = next else { break };
+            belief.park(at, self.now);
             let own = &belief.pending[at];
             let asked: Vec<bool> = own
                 .topics
@@ -416,6 +421,21 @@ impl Rig {
             }
         }
         assert!(self.asks.is_empty(), "a question too many: {:?}", self.asks);
+    }
+
+    /// The application subscribes somebody to the topic that no client may ask for by itself.
+    fn grant(&mut self, choices: &mut Choices<'_>) {
+        let Some(key) = self.pick(choices) else {
+            return;
+        };
+        if self.belief(key).closing {
+            return;
+        }
+        let head = self.hub.topics().head(CLOSED).expect("known");
+        let belief = self.beliefs.get_mut(&key.to_u64()).expect("open");
+        belief.waiting = self.hub.pending(key);
+        let granted = belief.grant(&self.past, head);
+        assert_eq!(self.hub.subscribe_unchecked(key, CLOSED), granted);
     }
 
     fn settle(&mut self, choices: &mut Choices<'_>) {

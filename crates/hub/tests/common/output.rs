@@ -340,6 +340,7 @@ impl Rig {
             if belief.positions_until <= self.now {
                 belief.positions.clear();
             }
+            belief.expire_parked(self.now);
         }
         assert!(due == 0 || !early, "the hub has to say when it is due");
         assert!(

@@ -77,6 +77,7 @@ impl<S: Send + Sync + 'static, U: User> Host<S, U> {
         let config = Arc::new(HubConfig {
             limits: settings.hub.clone(),
             open_topics: settings.open_topics.clone(),
+            park: app.has_streams(),
             ..HubConfig::default()
         });
         let limits = &config.limits;

@@ -425,6 +425,18 @@ knobs! {
             cost "One running hook each.";
             at_limit "Denied with RATE_LIMITED.";
             metric "`millstream_hub_denied_total`.";
+        parked_topics_max: u32 as Small = 256, "MILLSTREAM_PARKED_TOPICS_MAX";
+            purpose "Topics of one connection whose denial waits, because a stream may open them.";
+            cost "About 60 bytes and the topic's name each for parked_hold.";
+            at_limit "Denied with FORBIDDEN at once.";
+            metric "`millstream_hub_parked_total`, `millstream_hub_parked_granted_total`, \
+                `millstream_hub_parked_refused_total`.";
+        parked_hold: Duration as Span = secs(2), "MILLSTREAM_PARKED_HOLD";
+            purpose "How long such a denial waits; `0s` denies at once. Only where clients get \
+                topics through streams.";
+            cost "See parked_topics_max.";
+            at_limit "Denied with FORBIDDEN.";
+            metric "`millstream_hub_denied_total`.";
         backlog_pieces_max: usize as Bytes = 16_384, "MILLSTREAM_BACKLOG_PIECES_MAX";
             purpose "Unsent pieces of one connection, beside backpressure_bytes_max.";
             cost "About 40 bytes each.";

@@ -29,6 +29,8 @@ pub(crate) fn start(
     // Who decides about users or topics has to open them explicitly.
     let decides = hooks.has_upgrade() || hooks.has_streams();
     let mut settings = settings::from_config(config, decides, raw);
+    // A client that comes back asks for its topics before it asks for the streams.
+    settings.hub.park = hooks.has_streams();
     for (pattern, events) in hooks.retention() {
         settings.policies = settings.policies.retaining(pattern, events);
     }

@@ -26,6 +26,7 @@ pub(crate) fn from_config(config: &Config, decides: bool, raw: bool) -> Settings
                 .iter()
                 .map(|pattern| Pattern::new(pattern))
                 .collect(),
+            park: false,
             wire_rules: TopicRules {
                 non_ascii: config.non_ascii_topics,
                 system: config.system_topics,
@@ -55,6 +56,8 @@ fn limits(config: &Config) -> Limits {
         topics_max: from.topics_max,
         batch_topics_max: from.batch_topics_max,
         pending_topics_max: from.pending_topics_max,
+        parked_topics_max: from.parked_topics_max,
+        parked_hold: from.parked_hold,
         backlog_bytes_max: config.backpressure_bytes_max,
         backlog_pieces_max: from.backlog_pieces_max,
         control_bytes_max: from.control_bytes_max,
