@@ -325,11 +325,32 @@ impl Run {
         self.t.quiesce();
     }
 
+    /// Everybody reconnects, and no stream shows an error on the way.
     fn start_over(&mut self) {
+        let before = self.denials();
         for nth in 0..self.actors.len() {
             self.reconnect(nth);
         }
+        for _ in 0..200 {
+            self.t.advance(Duration::from_millis(2));
+            for actor in self.actors.iter().filter(|_| !self.hasty) {
+                for (place, stream) in &actor.streams {
+                    assert_eq!(self.t.error(*stream), None, "{:?} {place:?}", actor.client);
+                }
+            }
+        }
         self.t.quiesce();
+        assert!(self.denials() <= before);
+    }
+
+    /// Subscribes refused in the frames that are still known.
+    fn denials(&self) -> usize {
+        let frames = self
+            .actors
+            .iter()
+            .flat_map(|actor| self.t.frames(actor.client));
+        let denied = frames.filter(|frame| frame.contains("subscribe-denied"));
+        denied.count()
     }
 
     fn check(&mut self) {

@@ -140,6 +140,56 @@ fn a_restart_loses_connections_and_keeps_the_state() {
     assert_eq!((t.subscribers("rows"), t.replies(list)), (1, 2));
 }
 
+/// The client asks for the topics first, leaves them, and then asks for the streams.
+#[test]
+fn a_stream_shows_no_error_while_its_client_comes_back() {
+    for workers in [1, 2] {
+        let settings = Settings {
+            workers,
+            // Then time does not pass by itself.
+            chaos: Chaos {
+                shuffle: true,
+                ..Chaos::NONE
+            },
+            ..Settings::default()
+        };
+        let mut t = Testbed::with(app(), settings);
+        let ada = t.connect("ada".to_owned());
+        let streams = t.subscribe_all(
+            ada,
+            &[("demo/rows", json!(null)), ("demo/pages", json!(null))],
+        );
+        t.settle();
+        t.restart();
+        t.reconnect(ada);
+        assert!(
+            streams
+                .iter()
+                .all(|stream| t.status(*stream) == Status::Reconnecting)
+        );
+        for _ in 0..150 {
+            t.advance(Duration::from_millis(1));
+            for stream in &streams {
+                assert_eq!(t.error(*stream), None);
+                assert_ne!(t.status(*stream), Status::Error);
+            }
+        }
+        assert!(
+            streams
+                .iter()
+                .all(|stream| t.status(*stream) == Status::Connected)
+        );
+        t.advance(Duration::from_secs(10));
+        let answers = |kind: &str| t.frames(ada).filter(|frame| frame.contains(kind)).count();
+        assert_eq!(answers("subscribe-denied"), 0);
+        assert_eq!(
+            answers(r#""type":"subscribed""#),
+            6,
+            "at first, in the batch, and again"
+        );
+    }
+}
+
 #[test]
 fn batches_and_the_errors_behind_them() {
     let mut t = Testbed::new(app());

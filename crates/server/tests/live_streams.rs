@@ -11,6 +11,9 @@ use millstream_live::{App, Ctx, LiveError, Module, Stream};
 use millstream_server::with_live;
 use parking_lot::Mutex;
 
+/// Shorter than it is by default, and longer than clients take to ask for their streams.
+const PARKED_HOLD: Duration = Duration::from_millis(500);
+
 /// Lines of a log, and whether the loader fails.
 #[derive(Debug, Default)]
 struct State {
@@ -52,7 +55,11 @@ async fn serve(state: &Arc<State>, workers: u32) -> Running {
         .module(module)
         .build()
         .expect("valid");
-    start(with_live(app, ()), |config| config.workers = workers).await
+    start(with_live(app, ()), |config| {
+        config.workers = workers;
+        config.limits.parked_hold = PARKED_HOLD;
+    })
+    .await
 }
 
 fn subscribe(id: &str, name: &str, ms: u64) -> String {
@@ -121,11 +128,67 @@ async fn control_frames_reach_only_topics_that_a_stream_has_opened() {
     let mut ws = Ws::connect(server.address).await;
     let frame = r#"{"type":"subscribe","topic":"room:a","ref":1}"#;
     ws.say(frame).await;
+    // A stream may be about to open it.
+    assert_eq!(ws.soon().await, None);
     assert!(ws.text().await.contains("FORBIDDEN"));
     ws.say(&subscribe("r", "room", 0)).await;
     assert!(ws.text().await.contains(FIRST));
     ws.say(frame).await;
     assert!(ws.text().await.contains(r#""type":"subscribed""#));
+}
+
+/// What svelte-realtime sends when it has reconnected: all topics that its streams had, and a
+/// little later for each stream that it leaves the topic, the request and, behind the reply, a
+/// subscribe. A denial of any of these would be shown as the stream's error.
+#[tokio::test]
+async fn a_client_that_comes_back_is_refused_nothing() {
+    for workers in [1, 2] {
+        let server = serve(&Arc::default(), workers).await;
+        let (mut reader, mut writer) = (
+            Ws::connect(server.address).await,
+            Ws::connect(server.address).await,
+        );
+        reader.say(r#"{"type":"hello","caps":["batch"]}"#).await;
+        reader
+            .say(r#"{"type":"resume","sessionId":"before","lastSeenSeqs":{"room:a":3}}"#)
+            .await;
+        reader
+            .say(r#"{"type":"subscribe-batch","topics":["room:a","room:b"],"ref":1}"#)
+            .await;
+        assert_eq!(reader.text().await, r#"{"type":"resumed"}"#);
+        let mut frames = Vec::new();
+        for (reference, room) in [(2, "a"), (3, "b")] {
+            tokio::time::sleep(Duration::from_millis(60)).await;
+            let request =
+                format!(r#"{{"rpc":"st/room","id":"{room}","args":["{room}",10],"stream":true}}"#);
+            let topic = format!("room:{room}");
+            reader
+                .say(&format!(r#"{{"type":"unsubscribe","topic":"{topic}"}}"#))
+                .await;
+            reader.say(&request).await;
+            loop {
+                let frame = reader.text().await;
+                let replied = frame.contains(r#""ok":true"#);
+                frames.push(frame);
+                if replied {
+                    break;
+                }
+            }
+            let again = format!(r#"{{"type":"subscribe","topic":"{topic}","ref":{reference}}}"#);
+            reader.say(&again).await;
+            frames.push(reader.text().await);
+        }
+        tokio::time::sleep(PARKED_HOLD).await;
+        say(&mut writer, 1).await;
+        frames.push(reader.text().await);
+        assert!(frames[frames.len() - 1].contains(r#""event":"created","data":1"#));
+        let about = |text: &str| frames.iter().filter(|frame| frame.contains(text)).count();
+        assert_eq!(about("subscribe-denied"), 0, "{frames:#?}");
+        assert_eq!(about(r#""type":"subscribed""#), 4, "{frames:#?}");
+        assert_eq!(about(r#""topic":"room:b","ref":1"#), 1, "{frames:#?}");
+        // Nothing is kept of room:a, so that whoever still listens to it has to load it again.
+        assert_eq!(about("truncated"), 1, "{frames:#?}");
+    }
 }
 
 #[tokio::test]

@@ -97,11 +97,7 @@ impl Rig {
                 TopicPolicy {
                     overflow,
                     volatile,
-                    retain: if RETAINED.contains(&topic) {
-                        RETAIN as u32
-                    } else {
-                        0
-                    },
+                    retain: u32::from(RETAINED.contains(&topic)) * RETAIN as u32,
                 },
             );
         }

@@ -440,7 +440,8 @@ impl<U> Client<U> {
             Some(ServerFrame::Denied { topic, reason, .. }) => {
                 let (topic, reason) = (topic.to_cow(), reason.to_cow());
                 for stream in &mut self.streams {
-                    if stream.attached && stream.topic.as_deref() == Some(&*topic) {
+                    // Also when it has left the topic to ask again.
+                    if stream.status != Status::Idle && stream.topic.as_deref() == Some(&*topic) {
                         stream.error = Some(CallError::new(&reason, "subscription denied"));
                         stream.status = Status::Error;
                     }
