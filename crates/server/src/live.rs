@@ -77,9 +77,9 @@ impl<S, U, H> std::fmt::Debug for LiveHooks<S, U, H> {
 }
 
 impl<S, U, H> LiveHooks<S, U, H> {
-    /// Says how to read the `user` of `POST /api/load`, by which a back end that renders pages loads
-    /// streams on behalf of its visitors. Without this only visitors whom nobody knows (null) can
-    /// be served.
+    /// Says how to read the `user` of `POST /api/load`, by which a back end that renders pages
+    /// loads streams on behalf of its visitors. Without this only visitors whom nobody knows
+    /// (null) can be served.
     ///
     /// ```
     /// use millstream_core::RawJson;

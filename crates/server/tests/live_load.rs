@@ -55,7 +55,11 @@ async fn serve() -> Running {
     let closed = Module::new("closed")
         .authenticated()
         .stream("page", Stream::fixed("closed").load(page));
-    let app = App::new(()).module(open).module(closed).build().unwrap();
+    let app = App::new(())
+        .module(open)
+        .module(closed)
+        .build()
+        .expect("valid");
     let hooks =
         with_live(app, ()).load_as(|user: RawJson| Ok(serde_json::from_str(user.as_str())?));
     start(hooks, |_| {}).await
@@ -69,7 +73,10 @@ async fn post(server: &Running, body: &Value) -> (u16, Value) {
         body.len()
     );
     let reply = ask_with(server.address, &head, body.as_bytes()).await;
-    (reply.status, serde_json::from_str(&reply.body).unwrap())
+    (
+        reply.status,
+        serde_json::from_str(&reply.body).expect("JSON"),
+    )
 }
 
 async fn load(server: &Running, path: &str, args: Value, user: Value) -> Value {

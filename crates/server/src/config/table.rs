@@ -237,8 +237,8 @@ knobs! {
             at_limit "The topic's policy decides; the default skips new frames.";
             metric "`millstream_hub_dropped_newest_total` and its siblings.";
         paused_bytes_max: usize as Bytes = 64 * MIB, "MILLSTREAM_PAUSED_BYTES_MAX";
-            purpose "Bytes that a worker keeps aside of connections whose reading is paused because \
-                the function of an upload is behind, at most 256 KiB of each.";
+            purpose "Bytes that a worker keeps aside of connections whose reading is paused \
+                because the function of an upload is behind, at most 256 KiB of each.";
             cost "That much per worker.";
             at_limit "What was read is handled in spite of the pause: uploads may then fail with \
                 FLOW_BACKPRESSURE.";

@@ -55,8 +55,9 @@ pub(super) fn read<'a, T: Deserialize<'a>>(body: &'a [u8]) -> Result<T, Refusal>
     })
 }
 
-/// Who may use these routes: holders of a key; without keys, local programs of a loopback server. Never a
-/// page of another origin, which a browser would let send a request on its visitor's behalf.
+/// Who may use these routes: holders of a key; without keys, local programs of a loopback server.
+/// Never a page of another origin, which a browser would let send a request on its visitor's
+/// behalf.
 fn check_caller(site: &Site, headers: &HeaderMap) -> Result<(), Refusal> {
     const FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
     let foreign = headers
