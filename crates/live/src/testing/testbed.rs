@@ -305,38 +305,48 @@ impl<S: Send + Sync + 'static, U: User> Testbed<S, U> {
 
     /// Calls several functions in one frame.
     pub fn batch(&mut self, client: ClientId, calls: &[(&str, Value)]) -> Vec<Outcome> {
-        self.batch_with(client, calls, false)
+        let started = self.start_batch(client, calls);
+        started.into_iter().map(|call| self.wait(call)).collect()
     }
 
     /// Calls several functions in one frame, each after the one before.
     pub fn batch_in_order(&mut self, client: ClientId, calls: &[(&str, Value)]) -> Vec<Outcome> {
-        self.batch_with(client, calls, true)
+        let started = self.start_batch_in_order(client, calls);
+        started.into_iter().map(|call| self.wait(call)).collect()
     }
 
-    fn batch_with(
+    /// Starts what [`batch`](Self::batch) calls.
+    pub fn start_batch(&mut self, client: ClientId, calls: &[(&str, Value)]) -> Vec<CallId> {
+        self.start_calls(client, calls, false)
+    }
+
+    /// Starts what [`batch_in_order`](Self::batch_in_order) calls.
+    pub fn start_batch_in_order(
+        &mut self,
+        client: ClientId,
+        calls: &[(&str, Value)],
+    ) -> Vec<CallId> {
+        self.start_calls(client, calls, true)
+    }
+
+    fn start_calls(
         &mut self,
         client: ClientId,
         calls: &[(&str, Value)],
         sequential: bool,
-    ) -> Vec<Outcome> {
-        self.note(format_args!(
-            "client {} sends a batch of {}",
-            client.0,
-            calls.len()
-        ));
+    ) -> Vec<CallId> {
+        self.note(format_args!("client {} calls {calls:?}", client.0));
         let calls: Vec<(String, RawJson)> = calls
             .iter()
             .map(|(path, args)| ((*path).to_owned(), arguments(args)))
             .collect();
         let started = self.clients[client.0].batch(&calls, sequential);
         self.write(client.0);
-        let wait = |call| {
-            self.wait(CallId {
-                client: client.0,
-                call,
-            })
+        let id = |call| CallId {
+            client: client.0,
+            call,
         };
-        started.into_iter().map(wait).collect()
+        started.into_iter().map(id).collect()
     }
 
     /// Subscribes to a stream. Its value is there when the loader did not have to wait.
