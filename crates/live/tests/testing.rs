@@ -4,9 +4,12 @@
 
 use std::time::Duration;
 
+use bytes::Bytes;
 use millstream_hub::Pattern;
 use millstream_live::testing::{Chaos, Settings, Status, Testbed, assert_denied};
-use millstream_live::{App, Ctx, LiveError, Module, Page, Stream};
+use millstream_live::{
+    App, BinaryCall, Call, Ctx, LiveError, Lock, Module, Page, Rate, Stream, Upload, UploadCall,
+};
 use parking_lot::Mutex;
 use serde_json::{Value, json};
 
@@ -319,4 +322,282 @@ fn rough(seed: u64) -> Vec<String> {
 fn a_seed_decides_everything() {
     assert_eq!(rough(1), rough(1));
     assert_ne!(rough(1), rough(2));
+}
+
+/// The sizes of the chunks.
+async fn sizes(ctx: Cx, mut file: Upload) -> Result<Vec<usize>, LiveError> {
+    let mut sizes = Vec::new();
+    while let Some(chunk) = file.next().await {
+        match chunk {
+            Ok(chunk) => sizes.push(chunk.len()),
+            Err(error) => {
+                ctx.state().log.lock().push(error.code().to_owned());
+                return Err(error);
+            }
+        }
+    }
+    Ok(sizes)
+}
+
+/// Takes a chunk every 10 ms.
+async fn slowly(ctx: Cx, mut file: Upload) -> Result<Vec<u8>, LiveError> {
+    let mut bytes = Vec::new();
+    while let Some(chunk) = file.next().await {
+        bytes.extend_from_slice(&chunk?);
+        ctx.state()
+            .log
+            .lock()
+            .push(format!("{} bytes", bytes.len()));
+        ctx.platform().sleep(Duration::from_millis(10)).await;
+    }
+    Ok(bytes)
+}
+
+fn files() -> App<State, String> {
+    let slowly = UploadCall::new(slowly).buffered_chunks(4);
+    let module = Module::new("files")
+        .upload("sizes", sizes)
+        .upload_with("slowly", slowly)
+        .call("add", add)
+        .binary_with(
+            "measure",
+            BinaryCall::new(async |_: Cx, bytes: Bytes, unit: String| {
+                Ok(format!("{} {unit}", bytes.len()))
+            })
+            .max_size(1_000),
+        );
+    App::new(State::default()).module(module).build().unwrap()
+}
+
+#[test]
+fn calls_with_bytes() {
+    let mut t = Testbed::new(files());
+    let ada = t.connect("ada".to_owned());
+    assert_eq!(
+        t.call_binary(ada, "files/measure", ["bytes"], &[0; 1_000]),
+        Ok(json!("1000 bytes"))
+    );
+    let refused = t.call_binary(ada, "files/measure", ["bytes"], &[0; 1_001]);
+    assert_denied(refused, "PAYLOAD_TOO_LARGE");
+    assert_denied(
+        t.call_binary(ada, "files/add", ["x"], b"x"),
+        "INVALID_REQUEST",
+    );
+    let started = t.start_binary(ada, "files/measure", ["bytes"], b"");
+    t.disconnect(ada);
+    assert_denied(t.wait(started), "DISCONNECTED");
+}
+
+#[test]
+fn uploads_are_cut_as_the_client_cuts_them() {
+    let mut t = Testbed::new(files());
+    let ada = t.connect("ada".to_owned());
+    let header = r#"{"rpc":"files/sizes","args":[]}"#.len();
+    let rest = |total: usize, frame: usize| {
+        let first = frame - 12 - header;
+        json!([first, total - first])
+    };
+    // Nothing was said of the size before the first reply.
+    let first = t.upload(ada, "files/sizes", (), &[7; 20_000]);
+    assert_eq!(first, Ok(rest(20_000, 12_288)));
+    let second = t.upload(ada, "files/sizes", (), &[7; 100_000]);
+    assert_eq!(second, Ok(rest(100_000, 65_536)));
+    assert_eq!(
+        t.upload_as::<Vec<usize>>(ada, "files/sizes", (), b""),
+        Ok(vec![])
+    );
+    assert_denied(t.upload(ada, "files/none", (), b"x"), "NOT_FOUND");
+    assert_denied(t.upload(ada, "files/add", (), b"x"), "INVALID_REQUEST");
+
+    let settings = Settings {
+        upload_frame_bytes: Some(1_000),
+        ..Settings::default()
+    };
+    let mut t = Testbed::with(files(), settings);
+    let ada = t.connect("ada".to_owned());
+    let small = t.upload(ada, "files/sizes", (), &[7; 1_500]);
+    assert_eq!(small, Ok(rest(1_500, 1_000)));
+}
+
+#[test]
+fn uploads_piece_by_piece_and_their_endings() {
+    let mut t = Testbed::new(files());
+    let ada = t.connect("ada".to_owned());
+    let whole = t.start_upload(ada, "files/sizes", ());
+    t.send_chunk(whole, b"ab");
+    t.send_chunk(whole, b"c");
+    assert_eq!(t.outcome(whole), None);
+    t.send_last_chunk(whole, b"");
+    assert_eq!(t.outcome(whole), Some(&Ok(json!([2, 1]))));
+    t.cancel(whole);
+    assert_eq!(t.wait(whole), Ok(json!([2, 1])), "it was over");
+
+    let cancelled = t.start_upload(ada, "files/sizes", ());
+    t.send_chunk(cancelled, b"a");
+    t.cancel(cancelled);
+    assert_denied(t.wait(cancelled), "CANCELLED");
+    let lost = t.start_upload(ada, "files/sizes", ());
+    t.send_chunk(lost, b"a");
+    t.disconnect(ada);
+    assert_denied(t.wait(lost), "DISCONNECTED");
+    assert_eq!(*t.state().log.lock(), ["CANCELLED", "DISCONNECTED"]);
+
+    let offline = t.start_upload(ada, "files/sizes", ());
+    assert_denied(t.wait(offline), "DISCONNECTED");
+    t.reconnect(ada);
+    assert_eq!(t.upload(ada, "files/sizes", (), b"abc"), Ok(json!([3])));
+    assert_eq!(t.tasks(), 1, "one looks for silent uploads");
+    t.advance(Duration::from_secs(300));
+    assert_eq!(t.tasks(), 0);
+}
+
+#[test]
+fn a_slow_function_pauses_its_client_and_nobody_else() {
+    let mut t = Testbed::new(files());
+    let (ada, bob) = (t.connect("ada".to_owned()), t.connect("bob".to_owned()));
+    let upload = t.start_upload(ada, "files/slowly", ());
+    for n in 0..20_u8 {
+        t.send_chunk(upload, &[n]);
+    }
+    t.send_last_chunk(upload, &[20]);
+    let behind = t.start(ada, "files/add", ["behind"]);
+    t.settle();
+    assert!(t.is_paused(ada) && !t.is_paused(bob));
+    assert_eq!(t.call(bob, "files/add", ["beside"]), Ok(json!(0)));
+    t.advance(Duration::from_millis(50));
+    assert_eq!(t.outcome(behind), None, "it waits behind the chunks");
+    let bytes: Vec<u8> = (0..=20).collect();
+    assert_eq!(t.wait(upload), Ok(json!(bytes)));
+    assert_eq!(t.wait(behind), Ok(json!(1)));
+    assert_eq!((t.elapsed().as_millis(), t.is_paused(ada)), (210, false));
+}
+
+#[test]
+fn many_chunks_in_one_read_wait_as_well() {
+    let settings = Settings {
+        upload_frame_bytes: Some(100),
+        ..Settings::default()
+    };
+    let mut t = Testbed::with(files(), settings);
+    let ada = t.connect("ada".to_owned());
+    let bytes: Vec<u8> = (0..=255).cycle().take(5_000).collect();
+    let upload = t.upload(ada, "files/slowly", (), &bytes);
+    assert_eq!(upload, Ok(json!(bytes)));
+}
+
+#[test]
+fn the_end_of_a_connection_ends_its_pause() {
+    let mut t = Testbed::new(files());
+    let ada = t.connect("ada".to_owned());
+    let upload = t.start_upload(ada, "files/slowly", ());
+    for n in 0..20_u8 {
+        t.send_chunk(upload, &[n]);
+    }
+    assert!(t.is_paused(ada));
+    t.disconnect(ada);
+    assert_denied(t.wait(upload), "DISCONNECTED");
+    t.advance(Duration::from_secs(1));
+    let last = t.state().log.lock().pop();
+    assert_eq!(
+        last.as_deref(),
+        Some("1 bytes"),
+        "what waited is not taken any more"
+    );
+    t.reconnect(ada);
+    assert!(!t.is_paused(ada));
+}
+
+#[test]
+fn uploads_arrive_whole_whatever_goes_wrong() {
+    for seed in 0..20 {
+        let settings = Settings {
+            seed,
+            workers: 2,
+            chaos: Chaos::ROUGH,
+            upload_frame_bytes: Some(64),
+            ..Settings::default()
+        };
+        let mut t = Testbed::with(files(), settings);
+        let (ada, bob) = (t.connect("ada".to_owned()), t.connect("bob".to_owned()));
+        let bytes: Vec<u8> = (0..=255).cycle().take(1_000).collect();
+        let cancelled = t.start_upload(bob, "files/slowly", ());
+        t.send_chunk(cancelled, b"a");
+        assert_eq!(t.upload(ada, "files/slowly", (), &bytes), Ok(json!(bytes)));
+        t.cancel(cancelled);
+        assert_denied(t.wait(cancelled), "CANCELLED");
+        t.advance(Duration::from_secs(600));
+        assert_eq!((t.tasks(), t.panics()), (0, vec![]), "seed {seed}");
+    }
+}
+
+#[test]
+fn a_call_hears_that_its_connection_has_closed() {
+    let module = Module::new("m").call("wait", async |ctx: Cx| {
+        assert!(!ctx.is_closed());
+        ctx.closed().await;
+        ctx.state()
+            .log
+            .lock()
+            .push(format!("closed: {}", ctx.is_closed()));
+        Ok(())
+    });
+    let app = App::new(State::default()).module(module).build().unwrap();
+    let mut t = Testbed::new(app);
+    let ada = t.connect("ada".to_owned());
+    let call = t.start(ada, "m/wait", ());
+    t.settle();
+    t.disconnect(ada);
+    assert_eq!(*t.state().log.lock(), ["closed: true"]);
+    assert_denied(t.wait(call), "DISCONNECTED");
+    t.reconnect(ada);
+    let again = t.start(ada, "m/wait", ());
+    t.settle();
+    assert_eq!(t.outcome(again), None, "the new connection is open");
+}
+
+#[test]
+fn policies_follow_the_time_of_the_test() {
+    let work = async |ctx: Cx, millis: u64| {
+        ctx.platform().sleep(Duration::from_millis(millis)).await;
+        Ok(ctx.platform().now().as_millis())
+    };
+    let second = Duration::from_secs(1);
+    let module = Module::new("m")
+        .call_with("limited", Call::new(work).rate_limit(Rate::new(1, second)))
+        .call_with(
+            "locked",
+            Call::new(work).lock(Lock::fixed("all").max_wait(second)),
+        )
+        .call_with("short", Call::new(work).deadline(second));
+    let app = App::new(State::default()).module(module).build().unwrap();
+    let mut t = Testbed::new(app);
+    let ada = t.connect("ada".to_owned());
+
+    assert_eq!(t.call(ada, "m/limited", [0]), Ok(json!(0)));
+    let refused = assert_denied(t.call(ada, "m/limited", [0]), "RATE_LIMITED");
+    let wait = refused.retry_after_ms.unwrap();
+    t.advance(Duration::from_millis(wait - 1));
+    assert_denied(t.call(ada, "m/limited", [0]), "RATE_LIMITED");
+    // The share of the window before last is gone a moment later.
+    t.advance(Duration::from_millis(2));
+    assert_eq!(t.call(ada, "m/limited", [0]), Ok(json!(wait + 1)));
+
+    let holder = t.start(ada, "m/locked", [1_500]);
+    let (next, patient) = (t.start(ada, "m/locked", [0]), t.elapsed());
+    t.advance(Duration::from_millis(999));
+    assert_eq!(t.outcome(next), None);
+    let late = t.start(ada, "m/locked", [0]);
+    t.advance(Duration::from_millis(1));
+    assert_denied(t.outcome(next).unwrap().clone(), "LOCK_TIMEOUT");
+    let done = u64::try_from(patient.as_millis()).unwrap() + 1_500;
+    assert_eq!(
+        (t.wait(holder), t.wait(late)),
+        (Ok(json!(done)), Ok(json!(done)))
+    );
+
+    let (before, long) = (t.elapsed(), t.start(ada, "m/short", [1_001]));
+    assert_denied(t.wait(long), "TIMEOUT");
+    assert_eq!(t.elapsed() - before, second);
+    assert!(t.call(ada, "m/short", [999]).is_ok());
+    assert_eq!(t.tasks(), 0);
 }

@@ -7,12 +7,15 @@ use std::sync::Arc;
 use millstream_core::SeededRandom;
 use millstream_core::{ConnId, ListWriter, Millis, ObjectWriter, Random, RawJson, RawJsonRef};
 use millstream_wire::client::{self as wire, ServerFrame, recognise_server};
-use millstream_wire::{Data, DecodeLimits, Decoder, Event as Frame, Input, Role};
+use millstream_wire::{
+    Data, DecodeLimits, Decoder, Event as Frame, Input, Role, encode_binary_call,
+};
 
 use super::identity::Identity;
 use super::outcome::{CallError, Outcome, read_reply};
 use super::settings::Settings;
 use super::stream::{Status, Stream};
+use super::uploads::{UPLOAD_TOPIC, Uploads};
 use crate::reply::{BATCH_EVENT, REPLY_TOPIC};
 
 /// Frames kept per client, for tests that look at them.
@@ -21,7 +24,7 @@ const FRAMES_KEPT: usize = 10_000;
 const MESSAGE_BYTES_MAX: usize = 64 * 1024 * 1024;
 
 /// Who waits for a reply.
-enum Waiting {
+pub(super) enum Waiting {
     Call(usize),
     Stream(usize),
     Page(usize),
@@ -44,7 +47,8 @@ pub(super) struct Client<U> {
     seen: BTreeMap<String, u64>,
     ids: u64,
     refs: u64,
-    waiting: BTreeMap<String, Waiting>,
+    pub(super) uploads: Uploads,
+    pub(super) waiting: BTreeMap<String, Waiting>,
     /// Topics listened to without a stream.
     plain: BTreeSet<String>,
     /// The newest event of each topic that somebody listens to.
@@ -92,6 +96,7 @@ impl<U> Client<U> {
             seen: BTreeMap::new(),
             ids: 0,
             refs: 0,
+            uploads: Uploads::new(settings.upload_frame_bytes),
             waiting: BTreeMap::new(),
             plain: BTreeSet::new(),
             newest: BTreeMap::new(),
@@ -206,16 +211,33 @@ impl<U> Client<U> {
         call
     }
 
+    /// Starts a call with bytes.
+    pub(super) fn call_binary(&mut self, path: &str, args: RawJsonRef<'_>, bytes: &[u8]) -> usize {
+        let (call, id) = self.begin_call();
+        if self.conn.is_some() {
+            let header = call_text(path, &id, args);
+            let mut frame = Vec::new();
+            encode_binary_call(&mut frame, header.get(), bytes).expect("a header below 64 KiB");
+            self.send_binary(&frame);
+        }
+        call
+    }
+
     fn begin_call(&mut self) -> (usize, String) {
-        let call = self.calls.len();
         let id = self.fresh_id();
+        (self.await_reply(id.clone()), id)
+    }
+
+    /// A new call, answered under a name.
+    pub(super) fn await_reply(&mut self, id: String) -> usize {
+        let call = self.calls.len();
         if self.conn.is_some() {
             self.calls.push(None);
-            self.waiting.insert(id.clone(), Waiting::Call(call));
+            self.waiting.insert(id, Waiting::Call(call));
         } else {
             self.calls.push(Some(Err(CallError::disconnected())));
         }
-        (call, id)
+        call
     }
 
     /// Starts several calls in one frame.
@@ -465,11 +487,15 @@ impl<U> Client<U> {
                 (REPLY_TOPIC, BATCH_EVENT) => {
                     if let Some(batch) = one.data.get().field("batch") {
                         for entry in batch.elements() {
-                            self.reply(&entry.to_owned());
+                            let id = entry.field("id").and_then(|id| id.as_json_str());
+                            if let Some(id) = id {
+                                self.reply(&id.to_cow(), &entry.to_owned());
+                            }
                         }
                     }
                 }
-                (REPLY_TOPIC, _) => self.reply(&one.data),
+                (REPLY_TOPIC, id) => self.reply(id, &one.data),
+                (UPLOAD_TOPIC, number) => self.upload_reply(number, &one.data),
                 (topic, event) => self.event(topic, event, &one.data),
             }
         }
@@ -480,17 +506,16 @@ impl<U> Client<U> {
         for _ in 0..arrived.len() {
             for at in 1..arrived.len() {
                 let (one, next) = (&arrived[at - 1].topic, &arrived[at].topic);
-                let replies = one == REPLY_TOPIC || next == REPLY_TOPIC;
-                if one != next && !replies && self.random.below(2) == 0 {
+                let reply = |topic: &str| [REPLY_TOPIC, UPLOAD_TOPIC].contains(&topic);
+                if one != next && !reply(one) && !reply(next) && self.random.below(2) == 0 {
                     arrived.swap(at - 1, at);
                 }
             }
         }
     }
 
-    fn reply(&mut self, payload: &RawJson) {
-        let id = payload.get().field("id").and_then(|id| id.as_json_str());
-        let Some(waiting) = id.and_then(|id| self.waiting.remove(&*id.to_cow())) else {
+    fn reply(&mut self, id: &str, payload: &RawJson) {
+        let Some(waiting) = self.waiting.remove(id) else {
             return;
         };
         match waiting {

@@ -12,7 +12,7 @@ use millstream_hub::{Backlogged, Event, Hub, HubConfig, PolicyTable, Receipt, To
 use millstream_wire::{DecodeLimits, Decoder, Event as Frame, Input, Role};
 
 use super::exec::{Executor, Promise};
-use super::identity::Identity;
+use super::identity::{Connected, Identity};
 use super::pipe::{Pipe, Pipes};
 use super::platform::{Bench, Task};
 use super::settings::Settings;
@@ -42,7 +42,7 @@ pub(super) struct Host<S, U> {
 const ROUNDS_MAX: u64 = 16;
 
 struct Peer<U> {
-    identity: Arc<Identity<U>>,
+    client: Arc<Connected<U>>,
     /// Messages whose calls are not finished.
     waiting: Arc<AtomicUsize>,
 }
@@ -96,7 +96,8 @@ impl<S: Send + Sync + 'static, U: User> Host<S, U> {
         let topics = Arc::new(topics.retaining(limits.retained_bytes_max));
         let members_max = limits.batch_members_max;
         let shared = Arc::clone(&exec.shared);
-        let bench = Arc::new(Bench::new(Arc::clone(&topics), shared, members_max));
+        let bench = Bench::new(Arc::clone(&topics), shared, members_max);
+        let bench = Arc::new(bench.receiving(settings.message_bytes_max));
         let workers = (0..workers).map(|number| Worker {
             hub: Hub::new(number, Arc::clone(&config), Arc::clone(&topics)),
             pipes: Pipes::new(settings.chaos.latency, SeededRandom::new(random.next_u64())),
@@ -163,7 +164,7 @@ impl<S: Send + Sync + 'static, U: User> Host<S, U> {
         worker.pipes.open(key, room);
         let conn = ConnId::new(worker.hub.worker(), key);
         let peer = Peer {
-            identity: Arc::clone(identity),
+            client: Arc::new(Connected::new(Arc::clone(identity))),
             waiting: Arc::default(),
         };
         self.peers.insert(conn, peer);
@@ -172,6 +173,12 @@ impl<S: Send + Sync + 'static, U: User> Host<S, U> {
 
     pub(super) fn worker(&mut self, conn: ConnId) -> Option<&mut Worker> {
         self.workers.get_mut(usize::from(conn.worker()))
+    }
+
+    /// Whether nothing is read from a connection.
+    pub(super) fn is_reading_paused(&self, conn: ConnId) -> bool {
+        let worker = self.workers.get(usize::from(conn.worker()));
+        worker.is_some_and(|worker| worker.pipes.is_paused(conn.key()))
     }
 
     /// Whether a worker has anything to do at this moment.
@@ -183,10 +190,6 @@ impl<S: Send + Sync + 'static, U: User> Host<S, U> {
         if worker.stalled_until > world {
             return false;
         }
-        let arrived = |pipe: &Pipe| {
-            pipe.cut_at.is_some_and(|at| at <= world)
-                || pipe.up.next_arrival().is_some_and(|at| at <= world)
-        };
         worker.hub.has_output()
             || !worker.ending.is_empty()
             || !worker.postponed.is_empty()
@@ -195,7 +198,7 @@ impl<S: Send + Sync + 'static, U: User> Host<S, U> {
                 .hub
                 .next_deadline()
                 .is_some_and(|at| at <= self.now())
-            || worker.pipes.iter().any(arrived)
+            || worker.pipes.iter().any(|pipe| pipe.has_arrived(world))
     }
 
     /// One turn: what clients wrote, what tasks asked for, what is due, then the output. Gives
@@ -269,6 +272,11 @@ impl<S: Send + Sync + 'static, U: User> Host<S, U> {
                 hub.subscribe(conn, &topic, self.next_token, true);
                 self.pump(number);
             }
+            Task::Read { conn, on } => {
+                if let Some(pipe) = worker.pipes.get(conn) {
+                    pipe.paused = !on;
+                }
+            }
             Task::Unsubscribe { conn, topic, done } => {
                 hub.unsubscribe(conn, &topic);
                 self.pump(number);
@@ -316,7 +324,8 @@ impl<S: Send + Sync + 'static, U: User> Host<S, U> {
         }
     }
 
-    /// Reads what has arrived of one connection, and its end.
+    /// Reads what has arrived of one connection, and its end. While reading is paused only the
+    /// end counts, with what came before it.
     fn read(&mut self, number: usize, key: Key) {
         loop {
             let Some(worker) = self.workers.get_mut(number) else {
@@ -326,13 +335,13 @@ impl<S: Send + Sync + 'static, U: User> Host<S, U> {
             let Some(pipe) = worker.pipes.get(key) else {
                 return;
             };
-            if let Some(mut bytes) = pipe.up.pop(now) {
+            if let Some(mut bytes) = pipe.read(now) {
                 if !pipe.deaf {
                     self.feed(number, key, &mut bytes);
                 }
                 continue;
             }
-            if pipe.cut_at.is_some_and(|at| at <= now) {
+            if pipe.has_ended(now) {
                 worker
                     .ending
                     .push((key, 1006, "connection lost".to_owned()));
@@ -351,12 +360,15 @@ impl<S: Send + Sync + 'static, U: User> Host<S, U> {
         };
         let mut decoder = core::mem::replace(&mut pipe.decoder, Decoder::new(Role::Server));
         let mut input = Input::new(bytes);
-        loop {
+        let rest = loop {
             match decoder.next(&mut input, &limits) {
-                Ok(None) => break,
+                Ok(None) => break 0,
                 Ok(Some(frame)) => {
                     if !self.handle(number, key, &frame) {
                         return;
+                    }
+                    if self.is_paused(number, key) {
+                        break input.remaining();
                     }
                 }
                 Err(violation) => {
@@ -372,10 +384,21 @@ impl<S: Send + Sync + 'static, U: User> Host<S, U> {
                     return;
                 }
             }
-        }
+        };
         if let Some(pipe) = self.workers.get_mut(number).and_then(|w| w.pipes.get(key)) {
             pipe.decoder = decoder;
+            let looked_at = bytes.len() - rest;
+            pipe.kept = bytes.get(looked_at..).unwrap_or_default().to_vec();
         }
+    }
+
+    /// Whether nothing more of a connection is to be handled now.
+    fn is_paused(&mut self, number: usize, key: Key) -> bool {
+        let Some(Worker { pipes, .. }) = self.workers.get_mut(number) else {
+            return false;
+        };
+        let now = pipes.now;
+        pipes.get(key).is_some_and(|pipe| pipe.is_paused(now))
     }
 
     /// Handles one message; false when nothing more of the connection counts.
@@ -429,7 +452,7 @@ impl<S: Send + Sync + 'static, U: User> Host<S, U> {
             _ => return,
         };
         let waiting = Arc::clone(&peer.waiting);
-        let client: Arc<Identity<U>> = Arc::clone(&peer.identity);
+        let client: Arc<Connected<U>> = Arc::clone(&peer.client);
         let caller = Caller {
             conn: Some(conn),
             client,
@@ -546,7 +569,9 @@ impl<S: Send + Sync + 'static, U: User> Host<S, U> {
         worker.hub.close(key)?;
         let pipe = worker.pipes.close(key)?;
         let conn = ConnId::new(worker.hub.worker(), key);
-        self.peers.remove(&conn);
+        if let Some(peer) = self.peers.remove(&conn) {
+            peer.client.close();
+        }
         self.exec.drive(self.live.handle_closed(conn));
         self.pump(number);
         Some(Ended { conn, pipe })

@@ -85,8 +85,10 @@
 //! |---|---|---|
 //! | frames kept per client, events kept per stream | 10,000 | the oldest are forgotten |
 //! | steps without time passing | 1,000,000 | panic: something goes round in circles |
+//! | bytes kept aside while reading is paused | none | the server's limit is 64 MiB |
 //! | tasks in a worker's inbox | 65,536 | publishes are refused, as by the server |
 
+mod calls;
 mod client;
 mod exec;
 mod host;
@@ -98,8 +100,10 @@ mod settings;
 mod stream;
 mod testbed;
 mod trace;
+mod uploads;
 
 pub use outcome::{CallError, Outcome, assert_denied};
 pub use settings::{Chaos, Settings};
 pub use stream::Status;
 pub use testbed::{CallId, ClientId, Reported, StreamId, Testbed};
+pub use uploads::UploadId;

@@ -38,6 +38,10 @@ impl CallError {
         Self::new("DISCONNECTED", "connection lost")
     }
 
+    pub(super) fn cancelled() -> Self {
+        Self::new(code::CANCELLED, "upload cancelled")
+    }
+
     pub(super) fn timeout() -> Self {
         Self::new(code::TIMEOUT, "no reply in time")
     }

@@ -70,6 +70,10 @@ pub(super) struct Pipe {
     pub(super) decoder: Decoder,
     /// The server has said that it closes, and reads no further.
     pub(super) deaf: bool,
+    /// The server reads nothing for now.
+    pub(super) paused: bool,
+    /// What the server has read and not looked at.
+    pub(super) kept: Vec<u8>,
 }
 
 impl Pipe {
@@ -82,7 +86,43 @@ impl Pipe {
             cut_at: None,
             decoder: Decoder::new(Role::Server),
             deaf: false,
+            paused: false,
+            kept: Vec::new(),
         }
+    }
+
+    /// Whether the server has found out that the connection is cut.
+    pub(super) fn has_ended(&self, now: Millis) -> bool {
+        self.cut_at.is_some_and(|at| at <= now)
+    }
+
+    /// Whether nothing is to be read or handled. The end of a connection ends a pause.
+    pub(super) fn is_paused(&self, now: Millis) -> bool {
+        self.paused && !self.has_ended(now)
+    }
+
+    /// The next bytes for the server: what it has kept aside, then what has arrived.
+    pub(super) fn read(&mut self, now: Millis) -> Option<Vec<u8>> {
+        if self.is_paused(now) {
+            return None;
+        }
+        let kept = core::mem::take(&mut self.kept);
+        if kept.is_empty() {
+            self.up.pop(now)
+        } else {
+            Some(kept)
+        }
+    }
+
+    /// Whether the server has anything to read, or to notice.
+    pub(super) fn has_arrived(&self, now: Millis) -> bool {
+        let bytes = !self.kept.is_empty() || self.up.next_arrival().is_some_and(|at| at <= now);
+        self.has_ended(now) || (bytes && !self.paused)
+    }
+
+    /// Bytes on their way to the server that it will handle without anything else happening.
+    pub(super) fn is_sending(&self) -> bool {
+        !self.paused && (self.up.bytes() > 0 || !self.kept.is_empty())
     }
 }
 
@@ -117,6 +157,11 @@ impl Pipes {
         self.pipes.get_mut(&key.to_u64())
     }
 
+    pub(super) fn is_paused(&self, key: Key) -> bool {
+        let pipe = self.pipes.get(&key.to_u64());
+        pipe.is_some_and(|pipe| pipe.is_paused(self.now))
+    }
+
     pub(super) fn keys(&self) -> Vec<Key> {
         self.pipes.keys().map(|key| Key::from_u64(*key)).collect()
     }
@@ -146,7 +191,8 @@ impl Pipes {
 
     /// When the next thing happens by itself.
     pub(super) fn next_deadline(&self) -> Option<Millis> {
-        let ups = self.iter().filter_map(|pipe| pipe.up.next_arrival());
+        let read = self.iter().filter(|pipe| !pipe.paused);
+        let ups = read.filter_map(|pipe| pipe.up.next_arrival());
         let readers = self.iter().filter(|pipe| pipe.reading);
         let downs = readers.filter_map(|pipe| pipe.down.next_arrival());
         let cuts = self.iter().filter_map(|pipe| pipe.cut_at);

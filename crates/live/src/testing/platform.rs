@@ -27,6 +27,10 @@ pub(super) enum Task {
         event: String,
         data: RawJson,
     },
+    Read {
+        conn: Key,
+        on: bool,
+    },
     Subscribe {
         conn: Key,
         topic: String,
@@ -94,6 +98,7 @@ pub(super) struct Bench {
     pub(super) pressure: Mutex<Arc<Snapshot>>,
     shared: Arc<Shared>,
     members_max: u32,
+    message_bytes_max: u32,
 }
 
 impl Bench {
@@ -105,7 +110,14 @@ impl Bench {
             pressure: Mutex::default(),
             shared,
             members_max,
+            message_bytes_max: u32::MAX,
         }
+    }
+
+    /// Says how long messages of clients may be.
+    pub(super) fn receiving(mut self, bytes: usize) -> Self {
+        self.message_bytes_max = u32::try_from(bytes).unwrap_or(u32::MAX);
+        self
     }
 
     fn publisher(&self) -> Publisher<'_, Queues> {
@@ -146,6 +158,18 @@ impl Platform for Bench {
     fn reply(&self, conn: ConnId, reply: Reply) {
         self.queues
             .push(conn.worker(), Task::Reply(conn.key(), reply));
+    }
+
+    fn set_reading(&self, conn: ConnId, on: bool) {
+        let task = Task::Read {
+            conn: conn.key(),
+            on,
+        };
+        self.queues.push(conn.worker(), task);
+    }
+
+    fn frame_bytes_max(&self) -> Option<u32> {
+        Some(self.message_bytes_max)
     }
 
     fn subscribe(&self, conn: ConnId, topic: &str) -> BoxFuture<Result<(), String>> {

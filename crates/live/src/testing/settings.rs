@@ -34,6 +34,9 @@ pub struct Settings {
     pub deny: Vec<(String, String)>,
     /// Longest message of a client, in bytes. Default 64 KiB.
     pub message_bytes_max: usize,
+    /// Bytes of the messages in which clients upload, header and all, and never more than the
+    /// server has told them. Default: what it has told, or 12,288 before that.
+    pub upload_frame_bytes: Option<usize>,
     /// Bytes that fit between the server and a client that does not read. Default 64 KiB.
     pub socket_bytes: usize,
     /// How long calls, page loads and subscribes wait for their reply. Default 30 s.
@@ -58,6 +61,7 @@ impl Default for Settings {
             open_topics: Vec::new(),
             deny: Vec::new(),
             message_bytes_max: 64 * 1024,
+            upload_frame_bytes: None,
             socket_bytes: 64 * 1024,
             timeout: Duration::from_secs(30),
             grace: Duration::from_secs(60),

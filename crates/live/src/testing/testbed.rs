@@ -10,14 +10,13 @@ use millstream_core::{ConnId, Millis, Random, RawJson, SeededRandom, uuid_v4};
 use millstream_hub::{Snapshot, Stats};
 use parking_lot::Mutex;
 use serde::Serialize;
-use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use super::client::Client;
 use super::exec::promise;
 use super::host::{Ended, Host};
 use super::identity::Identity;
-use super::outcome::{CallError, Outcome};
+use super::outcome::CallError;
 use super::settings::Settings;
 use super::stream::{Status, Stream};
 use super::trace::Trace;
@@ -29,7 +28,7 @@ use crate::user::User;
 
 /// A client of a [`Testbed`]; the same one before and after a reconnect.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct ClientId(usize);
+pub struct ClientId(pub(super) usize);
 
 /// A stream of a client.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -41,8 +40,8 @@ pub struct StreamId {
 /// A call of a client that was started.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct CallId {
-    client: usize,
-    call: usize,
+    pub(super) client: usize,
+    pub(super) call: usize,
 }
 
 /// An error that the application's error hook was told of.
@@ -61,11 +60,11 @@ pub struct Reported {
 /// Handles of another testbed, and a server that does not come to rest, panic: this is for tests.
 pub struct Testbed<S, U> {
     app: Arc<App<S, U>>,
-    settings: Settings,
-    host: Host<S, U>,
-    clients: Vec<Client<U>>,
+    pub(super) settings: Settings,
+    pub(super) host: Host<S, U>,
+    pub(super) clients: Vec<Client<U>>,
     by_conn: BTreeMap<ConnId, usize>,
-    now: Millis,
+    pub(super) now: Millis,
     random: SeededRandom,
     trace: Trace,
     errors: Arc<Mutex<Vec<Reported>>>,
@@ -237,116 +236,6 @@ impl<S: Send + Sync + 'static, U: User> Testbed<S, U> {
         let now = self.now + Duration::from_millis(1);
         self.host = Host::boot(&self.app, &self.settings, now, &mut self.random);
         self.set_now(now);
-    }
-
-    /// Calls a function and lets time pass until it has answered.
-    ///
-    /// Arguments are a tuple, list, or a single value; `()` is none.
-    ///
-    /// # Errors
-    /// What the client is told; `TIMEOUT` after [`Settings::timeout`].
-    pub fn call(&mut self, client: ClientId, path: &str, args: impl Serialize) -> Outcome {
-        let call = self.start(client, path, args);
-        self.wait(call)
-    }
-
-    /// Calls a function whose result is of a known type.
-    ///
-    /// # Errors
-    /// As [`call`](Self::call).
-    ///
-    /// # Panics
-    /// When the result is of another type.
-    pub fn call_as<T: DeserializeOwned>(
-        &mut self,
-        client: ClientId,
-        path: &str,
-        args: impl Serialize,
-    ) -> Result<T, CallError> {
-        let value = self.call(client, path, args)?;
-        let read = serde_json::from_value(value.clone());
-        Ok(read.unwrap_or_else(|error| panic!("{path} gave {value}: {error}")))
-    }
-
-    /// Starts a call. Nothing happens until time or [`settle`](Self::settle) goes on.
-    pub fn start(&mut self, client: ClientId, path: &str, args: impl Serialize) -> CallId {
-        let args = arguments(&args);
-        self.note(format_args!(
-            "client {} calls {path} {}",
-            client.0,
-            args.as_str()
-        ));
-        let call = self.clients[client.0].call(path, args.get());
-        self.write(client.0);
-        CallId {
-            client: client.0,
-            call,
-        }
-    }
-
-    /// What became of a call, if that is known.
-    #[must_use]
-    pub fn outcome(&self, call: CallId) -> Option<&Outcome> {
-        self.clients[call.client].calls[call.call].as_ref()
-    }
-
-    /// Lets time pass until a call has been answered.
-    ///
-    /// # Errors
-    /// As [`call`](Self::call).
-    pub fn wait(&mut self, call: CallId) -> Outcome {
-        let until = self.now + self.settings.timeout;
-        self.pass_until(until, |t| t.outcome(call).is_some());
-        let outcome = &mut self.clients[call.client].calls[call.call];
-        outcome
-            .get_or_insert_with(|| Err(CallError::timeout()))
-            .clone()
-    }
-
-    /// Calls several functions in one frame.
-    pub fn batch(&mut self, client: ClientId, calls: &[(&str, Value)]) -> Vec<Outcome> {
-        let started = self.start_batch(client, calls);
-        started.into_iter().map(|call| self.wait(call)).collect()
-    }
-
-    /// Calls several functions in one frame, each after the one before.
-    pub fn batch_in_order(&mut self, client: ClientId, calls: &[(&str, Value)]) -> Vec<Outcome> {
-        let started = self.start_batch_in_order(client, calls);
-        started.into_iter().map(|call| self.wait(call)).collect()
-    }
-
-    /// Starts what [`batch`](Self::batch) calls.
-    pub fn start_batch(&mut self, client: ClientId, calls: &[(&str, Value)]) -> Vec<CallId> {
-        self.start_calls(client, calls, false)
-    }
-
-    /// Starts what [`batch_in_order`](Self::batch_in_order) calls.
-    pub fn start_batch_in_order(
-        &mut self,
-        client: ClientId,
-        calls: &[(&str, Value)],
-    ) -> Vec<CallId> {
-        self.start_calls(client, calls, true)
-    }
-
-    fn start_calls(
-        &mut self,
-        client: ClientId,
-        calls: &[(&str, Value)],
-        sequential: bool,
-    ) -> Vec<CallId> {
-        self.note(format_args!("client {} calls {calls:?}", client.0));
-        let calls: Vec<(String, RawJson)> = calls
-            .iter()
-            .map(|(path, args)| ((*path).to_owned(), arguments(args)))
-            .collect();
-        let started = self.clients[client.0].batch(&calls, sequential);
-        self.write(client.0);
-        let id = |call| CallId {
-            client: client.0,
-            call,
-        };
-        started.into_iter().map(id).collect()
     }
 
     /// Subscribes to a stream. Its value is there when the loader did not have to wait.
@@ -700,14 +589,14 @@ impl<S: Send + Sync + 'static, U: User> Testbed<S, U> {
         let workers = self.host.workers.iter();
         let under_way = workers.flat_map(|worker| worker.pipes.iter()).any(|pipe| {
             let unread = pipe.reading && pipe.down.bytes() > 0;
-            unread || pipe.up.bytes() > 0 || pipe.cut_at.is_some()
+            unread || pipe.is_sending() || pipe.cut_at.is_some()
         });
         let stalled = |number: usize| self.host.workers[number].stalled_until > self.now;
         !waits && !under_way && !(0..self.host.workers.len()).any(stalled)
     }
 
     /// Goes from one event to the next until the condition or the time is reached.
-    fn pass_until(&mut self, until: Millis, done: impl Fn(&Self) -> bool) {
+    pub(super) fn pass_until(&mut self, until: Millis, done: impl Fn(&Self) -> bool) {
         loop {
             self.settle();
             if done(self) || self.now >= until {
@@ -740,7 +629,7 @@ impl<S: Send + Sync + 'static, U: User> Testbed<S, U> {
 
     /// After something that a test did: everything it leads to; with a random order of turns only
     /// the next few steps, so that what the test does next comes in between.
-    fn after(&mut self) {
+    pub(super) fn after(&mut self) {
         if self.settings.chaos.shuffle {
             for _ in 0..self.random.below(6) {
                 self.step();
@@ -823,7 +712,7 @@ impl<S: Send + Sync + 'static, U: User> Testbed<S, U> {
     }
 
     /// Hands what a client has to say to its connection.
-    fn write(&mut self, number: usize) {
+    pub(super) fn write(&mut self, number: usize) {
         let client = &mut self.clients[number];
         let bytes = core::mem::take(&mut client.out);
         if let Some(conn) = client.conn
@@ -850,7 +739,7 @@ impl<S: Send + Sync + 'static, U: User> Testbed<S, U> {
         self.clients[number].lost();
     }
 
-    fn note(&mut self, step: impl fmt::Display) {
+    pub(super) fn note(&mut self, step: impl fmt::Display) {
         self.trace.add(self.now, step);
     }
 }
@@ -859,7 +748,7 @@ impl<S: Send + Sync + 'static, U: User> Testbed<S, U> {
 const STALL_ONE_IN: u64 = 8;
 
 /// The list of arguments.
-fn arguments(args: &impl Serialize) -> RawJson {
+pub(super) fn arguments(args: &impl Serialize) -> RawJson {
     let json = RawJson::from_serialize(args).expect("arguments are JSON");
     if json.get().is_null() {
         return RawJson::EMPTY_LIST;
