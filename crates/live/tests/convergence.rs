@@ -12,9 +12,9 @@
 //!   the subscription and the end of the loader: the reply has it, and it is delivered behind the
 //!   reply, since the server cannot know what the loader saw. No entry is lost by that, except
 //!   that copies take room under `max`;
-//! - streams whose value the server keeps: what a client shows is what the server holds, in the same
-//!   order; for those that replay as well, the same items. An entry may have come twice into the
-//!   value itself, when it happened while the first value was loaded;
+//! - streams whose value the server keeps: what a client shows is what the server holds, in the
+//!   same order; for those that replay as well, the same items. An entry may have come twice into
+//!   the value itself, when it happened while the first value was loaded;
 //! - every stream that a client reads is a subscription of the server, nothing else is, and every
 //!   hook that ran at a subscription's begin has run at its end.
 //!

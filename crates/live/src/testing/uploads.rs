@@ -1,4 +1,5 @@
-//! Uploads, as svelte-realtime sends them: cut into equal messages, the first of which has the header.
+//! Uploads, as svelte-realtime sends them: cut into equal messages, the first of which has the
+//! header.
 
 use millstream_core::{ObjectWriter, RawJson, RawJsonRef};
 use millstream_wire::{UploadChunk, encode_cancel, encode_chunk};
@@ -131,7 +132,9 @@ impl<S: Send + Sync + 'static, U: User> Testbed<S, U> {
     /// use millstream_live::{App, Ctx, LiveError, Module, Upload};
     /// use serde_json::json;
     ///
-    /// async fn count(_: Ctx<(), ()>, mut file: Upload, name: String) -> Result<String, LiveError> {
+    /// type Cx = Ctx<(), ()>;
+    ///
+    /// async fn count(_: Cx, mut file: Upload, name: String) -> Result<String, LiveError> {
     ///     while let Some(chunk) = file.next().await {
     ///         chunk?;
     ///     }
