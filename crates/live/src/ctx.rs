@@ -39,6 +39,8 @@ struct Inner<S, U> {
     values: Mutex<HashMap<TypeId, Box<dyn Any + Send + Sync>>>,
     /// The subscription this call has made, until its outcome is known.
     grant: Mutex<Option<Grant>>,
+    /// The call's number among those that were asked for theirs; 0 before that.
+    number: AtomicU64,
 }
 
 /// A subscription that may have to be taken back.
@@ -49,6 +51,7 @@ pub(crate) struct Grant {
 }
 
 static GRANTS: AtomicU64 = AtomicU64::new(1);
+static NUMBERS: AtomicU64 = AtomicU64::new(1);
 
 impl<S, U> Clone for Ctx<S, U> {
     fn clone(&self) -> Self {
@@ -110,6 +113,7 @@ impl<S, U: User> Ctx<S, U> {
             input,
             values: Mutex::default(),
             grant: Mutex::default(),
+            number: AtomicU64::new(0),
         }))
     }
 
@@ -200,10 +204,26 @@ impl<S, U: User> Ctx<S, U> {
         self.0.caller.client.remote_address()
     }
 
-    /// The id of the upgrade request, for logs.
+    /// The id of the upgrade request, for logs: the same for all calls of a connection.
     #[must_use]
     pub fn request_id(&self) -> String {
         self.0.caller.client.request_id()
+    }
+
+    /// An id of this call alone, for logs: that of its connection and a number. Each call of a
+    /// batch has its own; clones of a context share it.
+    ///
+    /// # Cost
+    /// Nothing for calls that do not ask.
+    #[must_use]
+    pub fn call_id(&self) -> String {
+        let number = &self.0.number;
+        if number.load(Ordering::Relaxed) == 0 {
+            let fresh = NUMBERS.fetch_add(1, Ordering::Relaxed);
+            // Whoever else asks at the same time may have been first.
+            let _ = number.compare_exchange(0, fresh, Ordering::Relaxed, Ordering::Relaxed);
+        }
+        format!("{}-{}", self.request_id(), number.load(Ordering::Relaxed))
     }
 
     /// The path that was called.

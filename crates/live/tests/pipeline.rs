@@ -145,6 +145,27 @@ fn a_panicking_error_hook_costs_nobody_a_reply() {
 }
 
 #[test]
+fn every_call_has_an_id_of_its_own_when_it_asks() {
+    let ids = async |ctx: Ctx<(), String>| {
+        let again = ctx.clone();
+        Ok([ctx.call_id(), again.call_id(), ctx.request_id()])
+    };
+    let app = App::new(()).module(Module::new("m").call("ids", ids));
+    let mut t = Testbed::new(app.build().unwrap());
+    let ada = t.connect("ada".to_owned());
+    let calls = [("m/ids", json!([])), ("m/ids", json!([]))];
+    let answers = t.batch(ada, &calls).into_iter();
+    let answers: Vec<[String; 3]> = answers
+        .map(|answer| serde_json::from_value(answer.unwrap()).unwrap())
+        .collect();
+    for [id, again, request] in &answers {
+        assert_eq!(id, again);
+        assert!(id.starts_with(&format!("{request}-")), "{id} of {request}");
+    }
+    assert_ne!(answers[0][0], answers[1][0]);
+}
+
+#[test]
 fn everything_wrong_is_found_before_the_first_request() {
     let errors = App::<(), ()>::new(())
         .module(Module::new("a.b").call("c", async |_: Ctx<(), ()>| Ok(())))
