@@ -40,13 +40,50 @@ impl<S: Send + Sync + 'static, U: User> Testbed<S, U> {
 
     /// Starts a call. Nothing happens until time or [`settle`](Self::settle) goes on.
     pub fn start(&mut self, client: ClientId, path: &str, args: impl Serialize) -> CallId {
+        self.start_as(client, path, args, None)
+    }
+
+    /// Calls an idempotent function under a key of the client, and lets time pass until it has
+    /// answered.
+    ///
+    /// # Errors
+    /// As [`call`](Self::call).
+    pub fn call_once(
+        &mut self,
+        client: ClientId,
+        path: &str,
+        args: impl Serialize,
+        key: &str,
+    ) -> Outcome {
+        let call = self.start_once(client, path, args, key);
+        self.wait(call)
+    }
+
+    /// Starts what [`call_once`](Self::call_once) calls.
+    pub fn start_once(
+        &mut self,
+        client: ClientId,
+        path: &str,
+        args: impl Serialize,
+        key: &str,
+    ) -> CallId {
+        self.start_as(client, path, args, Some(key))
+    }
+
+    fn start_as(
+        &mut self,
+        client: ClientId,
+        path: &str,
+        args: impl Serialize,
+        key: Option<&str>,
+    ) -> CallId {
         let args = arguments(&args);
         self.note(format_args!(
             "client {} calls {path} {}",
             client.0,
             args.as_str()
         ));
-        let call = self.clients[client.0].call(path, args.get());
+        let call = self.clients[client.0].call(path, args.get(), key);
         self.write(client.0);
         CallId {
             client: client.0,

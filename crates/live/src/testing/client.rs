@@ -202,13 +202,23 @@ impl<U> Client<U> {
     }
 
     /// Starts a call.
-    pub(super) fn call(&mut self, path: &str, args: RawJsonRef<'_>) -> usize {
+    pub(super) fn call(&mut self, path: &str, args: RawJsonRef<'_>, key: Option<&str>) -> usize {
         let (call, id) = self.begin_call();
         if self.conn.is_some() {
-            let text = call_text(path, &id, args);
-            self.send_text(text.as_str());
+            let mut object = call_object(path, &id, args);
+            if let Some(key) = key {
+                object.text("idempotencyKey", key);
+            }
+            self.send_text(object.finish().as_str());
         }
         call
+    }
+
+    /// The id under which a call that has no reply was sent.
+    pub(super) fn id_of(&self, call: usize) -> Option<&str> {
+        let mut waiting = self.waiting.iter();
+        let id = waiting.find(|(_, one)| matches!(one, Waiting::Call(other) if *other == call));
+        id.map(|(id, _)| id.as_str())
     }
 
     /// Starts a call with bytes.
@@ -571,7 +581,11 @@ impl<U> Client<U> {
 }
 
 fn call_text(path: &str, id: &str, args: RawJsonRef<'_>) -> RawJson {
+    call_object(path, id, args).finish()
+}
+
+fn call_object(path: &str, id: &str, args: RawJsonRef<'_>) -> ObjectWriter {
     let mut object = ObjectWriter::new();
     object.text("rpc", path).text("id", id).raw("args", args);
-    object.finish()
+    object
 }

@@ -15,6 +15,8 @@ use super::exec::{Executor, Promise};
 use super::identity::{Connected, Identity};
 use super::pipe::{Pipe, Pipes};
 use super::platform::{Bench, Task};
+use super::record::Record;
+use super::running::Running;
 use super::settings::Settings;
 use crate::app::App;
 use crate::handler::BoxFuture;
@@ -45,6 +47,7 @@ struct Peer<U> {
     client: Arc<Connected<U>>,
     /// Messages whose calls are not finished.
     waiting: Arc<AtomicUsize>,
+    running: Running,
 }
 
 /// One worker: its hub and the connections it owns.
@@ -68,6 +71,7 @@ impl<S: Send + Sync + 'static, U: User> Host<S, U> {
     pub(super) fn boot(
         app: &Arc<App<S, U>>,
         settings: &Settings,
+        record: Arc<Record>,
         now: Millis,
         random: &mut SeededRandom,
     ) -> Self {
@@ -96,7 +100,7 @@ impl<S: Send + Sync + 'static, U: User> Host<S, U> {
         let topics = Arc::new(topics.retaining(limits.retained_bytes_max));
         let members_max = limits.batch_members_max;
         let shared = Arc::clone(&exec.shared);
-        let bench = Bench::new(Arc::clone(&topics), shared, members_max);
+        let bench = Bench::new(Arc::clone(&topics), shared, record, members_max);
         let bench = Arc::new(bench.receiving(settings.message_bytes_max));
         let workers = (0..workers).map(|number| Worker {
             hub: Hub::new(number, Arc::clone(&config), Arc::clone(&topics)),
@@ -166,6 +170,7 @@ impl<S: Send + Sync + 'static, U: User> Host<S, U> {
         let peer = Peer {
             client: Arc::new(Connected::new(Arc::clone(identity))),
             waiting: Arc::default(),
+            running: Running::default(),
         };
         self.peers.insert(conn, peer);
         Some(conn)
@@ -477,6 +482,11 @@ impl<S: Send + Sync + 'static, U: User> Host<S, U> {
             Err(later) => {
                 waiting.fetch_add(1, Ordering::Relaxed);
                 let bench = Arc::clone(&self.bench);
+                let later = match self.peers.get_mut(&conn) {
+                    Some(peer) => peer.running.add(bytes, later),
+                    // It has been closed meanwhile.
+                    None => Running::default().add(bytes, later),
+                };
                 self.exec.shared.spawn(Box::pin(async move {
                     let reply = later.await;
                     waiting.fetch_sub(1, Ordering::Relaxed);
@@ -575,6 +585,12 @@ impl<S: Send + Sync + 'static, U: User> Host<S, U> {
         self.exec.drive(self.live.handle_closed(conn));
         self.pump(number);
         Some(Ended { conn, pipe })
+    }
+
+    /// Drops a call where it waits. False when none of that id does.
+    pub(super) fn drop_call(&mut self, conn: ConnId, id: &str) -> bool {
+        let peer = self.peers.get_mut(&conn);
+        peer.is_some_and(|peer| peer.running.drop_call(id))
     }
 
     /// Stops a worker for a while.

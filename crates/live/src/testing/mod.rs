@@ -62,7 +62,9 @@
 //! # What goes wrong
 //!
 //! [`disconnect`](Testbed::disconnect) loses what is under way,
-//! [`stop_reading`](Testbed::stop_reading) makes a slow reader, [`restart`](Testbed::restart)
+//! [`stop_reading`](Testbed::stop_reading) makes a slow reader, [`stall`](Testbed::stall) a busy
+//! worker, [`refuse_publishes`](Testbed::refuse_publishes) a server that is too far behind,
+//! [`drop_call`](Testbed::drop_call) ends a call where it waits, [`restart`](Testbed::restart)
 //! replaces the server (the application's state stays, as a database does). [`Chaos`] adds
 //! latency, busy workers and another order of turns. All random choices follow from
 //! [`Settings::seed`]; a test that fails prints it with the last steps.
@@ -83,7 +85,7 @@
 //!
 //! | limit | value | at the limit |
 //! |---|---|---|
-//! | frames kept per client, events kept per stream | 10,000 | the oldest are forgotten |
+//! | frames kept per client, events kept per stream, publishes not taken | 10,000 | the oldest are forgotten |
 //! | steps without time passing | 1,000,000 | panic: something goes round in circles |
 //! | bytes kept aside while reading is paused | none | the server's limit is 64 MiB |
 //! | tasks in a worker's inbox | 65,536 | publishes are refused, as by the server |
@@ -91,11 +93,14 @@
 mod calls;
 mod client;
 mod exec;
+mod faults;
 mod host;
 mod identity;
 mod outcome;
 mod pipe;
 mod platform;
+mod record;
+mod running;
 mod settings;
 mod stream;
 mod testbed;
@@ -103,6 +108,7 @@ mod trace;
 mod uploads;
 
 pub use outcome::{CallError, Outcome, assert_denied};
+pub use record::{Behind, PublishedEvent};
 pub use settings::{Chaos, Settings};
 pub use stream::Status;
 pub use testbed::{CallId, ClientId, Reported, StreamId, Testbed};

@@ -13,6 +13,7 @@ use millstream_hub::{
 use parking_lot::Mutex;
 
 use super::exec::{Promise, Shared, promise};
+use super::record::{Behind, PublishedEvent, Record};
 use crate::handler::BoxFuture;
 use crate::platform::Platform;
 use crate::reply::Reply;
@@ -96,18 +97,25 @@ pub(super) struct Bench {
     pub(super) topics: Arc<Topics>,
     pub(super) queues: Queues,
     pub(super) pressure: Mutex<Arc<Snapshot>>,
+    record: Arc<Record>,
     shared: Arc<Shared>,
     members_max: u32,
     message_bytes_max: u32,
 }
 
 impl Bench {
-    pub(super) fn new(topics: Arc<Topics>, shared: Arc<Shared>, members_max: u32) -> Self {
+    pub(super) fn new(
+        topics: Arc<Topics>,
+        shared: Arc<Shared>,
+        record: Arc<Record>,
+        members_max: u32,
+    ) -> Self {
         let queues = (0..topics.workers()).map(|_| VecDeque::new()).collect();
         Self {
             topics,
             queues: Queues(Mutex::new(queues)),
             pressure: Mutex::default(),
+            record,
             shared,
             members_max,
             message_bytes_max: u32::MAX,
@@ -137,12 +145,55 @@ impl Platform for Bench {
         data: RawJsonRef<'_>,
         options: PublishOptions,
     ) -> Result<Published, PublishError> {
-        self.publisher().publish(None, topic, event, data, options)
+        self.record.admit()?;
+        let published = self
+            .publisher()
+            .publish(None, topic, event, data, options)?;
+        let behind = if options.volatile {
+            Behind::Nothing
+        } else {
+            Behind::Everything
+        };
+        self.record
+            .keep(|| PublishedEvent::new(topic, event, data, published, behind));
+        Ok(published)
     }
 
     fn publish_batched(&self, members: &[BatchMember<'_>]) -> Result<Vec<Published>, PublishError> {
-        self.publisher()
-            .publish_batched(None, members, self.members_max)
+        self.record.admit()?;
+        let all = self
+            .publisher()
+            .publish_batched(None, members, self.members_max)?;
+        for (one, published) in members.iter().zip(&all) {
+            self.record.keep(|| PublishedEvent {
+                together: members.len(),
+                ..PublishedEvent::new(
+                    one.topic,
+                    one.event,
+                    one.data,
+                    *published,
+                    Behind::Everything,
+                )
+            });
+        }
+        Ok(all)
+    }
+
+    fn publish_coalesced(
+        &self,
+        topic: &str,
+        event: &str,
+        data: RawJsonRef<'_>,
+        key: Option<&str>,
+    ) -> Result<Published, PublishError> {
+        self.record.admit()?;
+        let published = self
+            .publisher()
+            .publish_coalesced(None, topic, event, data, key)?;
+        let behind = || key.map_or(Behind::Newest, |key| Behind::NewestOf(key.to_owned()));
+        self.record
+            .keep(|| PublishedEvent::new(topic, event, data, published, behind()));
+        Ok(published)
     }
 
     fn send(&self, conn: ConnId, topic: &str, event: &str, data: RawJson) {
@@ -221,6 +272,7 @@ impl Platform for Bench {
     }
 
     fn spawn(&self, work: BoxFuture<()>) {
+        self.record.count_spawned();
         self.shared.spawn(work);
     }
 

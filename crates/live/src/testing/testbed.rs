@@ -17,6 +17,7 @@ use super::exec::promise;
 use super::host::{Ended, Host};
 use super::identity::Identity;
 use super::outcome::CallError;
+use super::record::Record;
 use super::settings::Settings;
 use super::stream::{Status, Stream};
 use super::trace::Trace;
@@ -67,6 +68,7 @@ pub struct Testbed<S, U> {
     pub(super) now: Millis,
     random: SeededRandom,
     trace: Trace,
+    pub(super) record: Arc<Record>,
     errors: Arc<Mutex<Vec<Reported>>>,
     panics: Vec<String>,
 }
@@ -115,8 +117,11 @@ impl<S: Send + Sync + 'static, U: User> Testbed<S, U> {
         }));
         let app = Arc::new(app);
         let mut random = SeededRandom::new(settings.seed);
-        let host = Host::boot(&app, &settings, Millis::ZERO, &mut random);
+        let record = Arc::new(Record::default());
+        let told = Arc::clone(&record);
+        let host = Host::boot(&app, &settings, told, Millis::ZERO, &mut random);
         Self {
+            record,
             trace: Trace::new(settings.seed),
             app,
             settings,
@@ -234,7 +239,8 @@ impl<S: Send + Sync + 'static, U: User> Testbed<S, U> {
         self.panics.append(&mut self.host.exec.panics);
         // Another process has another time origin, later than everything before.
         let now = self.now + Duration::from_millis(1);
-        self.host = Host::boot(&self.app, &self.settings, now, &mut self.random);
+        let record = Arc::clone(&self.record);
+        self.host = Host::boot(&self.app, &self.settings, record, now, &mut self.random);
         self.set_now(now);
     }
 
