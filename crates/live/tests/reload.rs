@@ -2,18 +2,14 @@
 
 #![allow(clippy::unwrap_used, reason = "tests")]
 
-#[path = "common/stage.rs"]
-#[allow(dead_code, reason = "every test uses another part of it")]
-mod stage;
-
-use std::sync::Arc;
+use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use millstream_live::{App, Ctx, Limits, Live, LiveError, Module, Page, Stream};
+use millstream_live::testing::{ClientId, StreamId, Testbed};
+use millstream_live::{App, Builder, Ctx, Limits, Live, LiveError, Module, Page, Stream};
 use parking_lot::Mutex;
 use serde_json::{Value, json};
-use stage::{World, frame, on};
 
 #[derive(Default)]
 struct State {
@@ -47,7 +43,7 @@ fn observed(stream: Stream<State, String>) -> Stream<State, String> {
     })
 }
 
-fn app(limits: Limits) -> App<State, String> {
+fn app(limits: Limits) -> Builder<State, String> {
     let by = |prefix: &'static str| Stream::by(move |name: String| format!("{prefix}:{name}"));
     let page = async |ctx: Cx, name: String| {
         let data = vec![load(ctx, name).await?[0].clone()];
@@ -78,50 +74,54 @@ fn app(limits: Limits) -> App<State, String> {
             "inval",
             observed(by("inval").load(load)).invalidate_on(["src:*", "inval:*", "one"]),
         );
-    App::new(State::default())
-        .module(module)
-        .limits(limits)
-        .build()
-        .unwrap()
+    App::new(State::default()).module(module).limits(limits)
 }
 
 const SECOND: Duration = Duration::from_secs(1);
 
 struct Rig {
-    world: Arc<World>,
+    bed: Testbed<State, String>,
     live: Live<State, String>,
+    clients: HashMap<u32, ClientId>,
 }
 
 impl Rig {
     fn new() -> Self {
-        Self::with(Limits::default())
+        Self::with(app(Limits::default()))
     }
 
-    fn with(limits: Limits) -> Self {
-        let (world, live) = World::with(app(limits));
-        Self { world, live }
+    fn with(app: Builder<State, String>) -> Self {
+        let bed = Testbed::new(app.build().unwrap());
+        Self {
+            live: bed.live(),
+            bed,
+            clients: HashMap::new(),
+        }
     }
 
-    fn subscribe(&self, conn: u32, path: &str, name: &str) -> Value {
-        let caller = on(conn, Some(format!("user{conn}")));
-        let message = frame(path, &json!([name]), true);
-        self.world.ask(&self.live, &caller, &message).unwrap()
+    fn subscribe(&mut self, number: u32, path: &str, name: &str) -> StreamId {
+        let connect = || self.bed.connect(format!("user{number}"));
+        let client = *self.clients.entry(number).or_insert_with(connect);
+        self.bed.subscribe(client, path, [name])
     }
 
-    fn close(&self, conn: u32) {
-        self.world.close(&self.live, &on(conn, None));
+    fn close(&mut self, number: u32) {
+        self.bed.disconnect(self.clients.remove(&number).unwrap());
     }
 
-    fn publish(&self, topic: &str, event: &str) {
-        self.live.publisher().publish(topic, event, &1).unwrap();
-        self.world.run();
+    fn publish(&mut self, topic: &str, event: &str) {
+        self.bed.publish(topic, event, &1);
+    }
+
+    fn advance(&mut self, millis: u64) {
+        self.bed.advance(Duration::from_millis(millis));
     }
 
     /// Data of the `refreshed` events since the last time.
-    fn refreshed(&self) -> Vec<Value> {
-        let sent = self.world.take();
-        let refreshed = sent.into_iter().filter(|sent| sent.event == "refreshed");
-        refreshed.map(|sent| sent.data).collect()
+    fn refreshed(&mut self) -> Vec<Value> {
+        let published = self.bed.published();
+        let refreshed = published.iter().filter(|one| one.event == "refreshed");
+        refreshed.map(|one| one.value()).collect()
     }
 
     fn state(&self) -> &State {
@@ -139,37 +139,38 @@ impl Rig {
 
 #[test]
 fn silence_reloads_as_nobody_with_the_topics_arguments_until_the_last_one_leaves() {
-    let rig = Rig::new();
-    assert_eq!(rig.subscribe(1, "m/stale", "a")["data"][0]["by"], "user1");
+    let mut rig = Rig::new();
+    let stream = rig.subscribe(1, "m/stale", "a");
+    assert_eq!(rig.bed.value(stream)[0]["by"], "user1");
     rig.subscribe(2, "m/stale", "a");
-    rig.world.advance(990);
+    rig.advance(990);
     assert!(rig.refreshed().is_empty());
-    rig.world.advance(20);
+    rig.advance(20);
     let data = json!([{"name": "a", "n": 3, "by": null, "secret": true}]);
     assert_eq!(rig.refreshed(), [data]);
     rig.close(1);
-    rig.world.advance(1_000);
+    rig.advance(1_000);
     assert_eq!(rig.refreshed().len(), 1);
     assert_eq!(rig.live.gauges().watched_topics, 1);
     rig.close(2);
     assert_eq!(rig.live.gauges().watched_topics, 0);
-    rig.world.advance(5_000);
+    rig.advance(5_000);
     assert_eq!((rig.refreshed().len(), rig.loads()), (0, 4));
-    assert_eq!(rig.world.tasks(), 0, "the timer has ended");
+    assert_eq!(rig.bed.tasks(), 0, "the timer has ended");
     // And again from the start.
     rig.subscribe(3, "m/stale", "a");
-    rig.world.advance(1_010);
+    rig.advance(1_010);
     assert_eq!(rig.refreshed().len(), 1);
 }
 
 #[test]
 fn one_timer_serves_all_topics_and_leaves_nothing_behind() {
-    let rig = Rig::new();
+    let mut rig = Rig::new();
     for n in 0..200 {
         rig.subscribe(n, "m/stale", &n.to_string());
     }
     assert_eq!(
-        (rig.live.gauges().watched_topics, rig.world.spawned()),
+        (rig.live.gauges().watched_topics, rig.bed.spawned()),
         (200, 1)
     );
     // A client that comes and goes piles nothing up.
@@ -177,37 +178,38 @@ fn one_timer_serves_all_topics_and_leaves_nothing_behind() {
         rig.close(0);
         rig.subscribe(0, "m/stale", "0");
     }
-    rig.world.advance(1_010);
+    rig.advance(1_010);
     assert_eq!(rig.refreshed().len(), 200);
-    rig.world.advance(1_000);
+    rig.advance(1_000);
     assert_eq!(rig.refreshed().len(), 200);
     for n in 0..200 {
         rig.close(n);
     }
-    rig.world.advance(2_000);
-    assert_eq!(rig.world.tasks(), 0);
+    rig.advance(2_000);
+    assert_eq!(rig.bed.tasks(), 0);
 }
 
 #[test]
 fn any_event_starts_the_clock_again() {
-    let rig = Rig::new();
+    let mut rig = Rig::new();
     rig.subscribe(1, "m/stale", "a");
     for _ in 0..6 {
-        rig.world.advance(700);
+        rig.advance(700);
         rig.publish("stale:a", "updated");
     }
     assert!(rig.refreshed().is_empty());
-    rig.world.advance(990);
+    rig.advance(990);
     assert!(rig.refreshed().is_empty());
-    rig.world.advance(20);
+    rig.advance(20);
     assert_eq!(rig.refreshed().len(), 1);
 }
 
 #[test]
 fn of_a_page_the_list_is_published_and_shaped_once() {
-    let rig = Rig::new();
-    assert_eq!(rig.subscribe(1, "m/page", "a")["hasMore"], true);
-    rig.world.advance(1_010);
+    let mut rig = Rig::new();
+    let page = rig.subscribe(1, "m/page", "a");
+    assert!(rig.bed.has_more(page));
+    rig.advance(1_010);
     assert_eq!(
         rig.refreshed(),
         [json!([{"name": "a", "n": 2, "by": null}])]
@@ -216,23 +218,23 @@ fn of_a_page_the_list_is_published_and_shaped_once() {
 
 #[test]
 fn a_failed_reload_is_observed_and_tried_again() {
-    let rig = Rig::new();
+    let mut rig = Rig::new();
     rig.subscribe(1, "m/stale", "a");
     for (fails, code) in [("GONE", "GONE"), ("panic", "INTERNAL_ERROR")] {
         *rig.state().fails.lock() = Some(fails);
-        rig.world.advance(1_010);
+        rig.advance(1_010);
         assert_eq!(rig.log(), [format!("stale:a {code}")]);
     }
     assert!(rig.refreshed().is_empty());
     *rig.state().fails.lock() = None;
-    rig.world.advance(1_010);
+    rig.advance(1_010);
     assert_eq!(rig.refreshed().len(), 1);
     // Nobody takes the event: the same.
-    rig.world.set_busy(true);
-    rig.world.advance(1_010);
+    rig.bed.refuse_publishes(true);
+    rig.advance(1_010);
     assert_eq!(rig.log(), ["stale:a OVERLOADED"]);
-    rig.world.set_busy(false);
-    rig.world.advance(1_010);
+    rig.bed.refuse_publishes(false);
+    rig.advance(1_010);
     assert_eq!(rig.refreshed().len(), 1);
 }
 
@@ -240,21 +242,21 @@ fn a_failed_reload_is_observed_and_tried_again() {
 fn a_loader_that_does_not_end_counts_as_failed_and_never_runs_twice() {
     let mut limits = Limits::default();
     limits.reload_timeout = Duration::from_secs(5);
-    let rig = Rig::with(limits);
+    let mut rig = Rig::with(app(limits));
     rig.subscribe(1, "m/stale", "a");
     rig.state().slow.store(1_000_000, Ordering::Relaxed);
-    rig.world.advance(5_900);
+    rig.advance(5_900);
     assert_eq!((rig.loads(), rig.log().len()), (2, 0));
-    rig.world.advance(120);
+    rig.advance(120);
     assert_eq!(rig.log(), ["stale:a TIMEOUT"]);
     rig.close(1);
-    rig.world.advance(10_000);
-    assert_eq!(rig.world.tasks(), 0);
+    rig.advance(10_000);
+    assert_eq!(rig.bed.tasks(), 0);
 }
 
 #[test]
 fn what_comes_during_a_reload_leads_to_one_more() {
-    let rig = Rig::new();
+    let mut rig = Rig::new();
     rig.subscribe(1, "m/inval", "a");
     rig.subscribe(2, "m/inval", "b");
     rig.publish("src:x:y", "any");
@@ -263,35 +265,35 @@ fn what_comes_during_a_reload_leads_to_one_more() {
     rig.state().slow.store(100, Ordering::Relaxed);
     for topic in ["one", "src:x", "src:y"] {
         rig.publish(topic, "any");
-        rig.world.advance(20);
+        rig.advance(20);
     }
     assert_eq!(rig.loads(), 5);
-    rig.world.advance(300);
+    rig.advance(300);
     assert_eq!((rig.refreshed().len(), rig.loads()), (2, 6));
     // What does not match, and reloads themselves.
     for (topic, event) in [("src:", "any"), ("xsrc:a", "any"), ("one2", "any")] {
         rig.publish(topic, event);
     }
     rig.publish("one", "refreshed");
-    rig.world.advance(300);
+    rig.advance(300);
     assert_eq!(rig.loads(), 6);
     // Its own topic, without a loop.
     rig.publish("inval:a", "updated");
-    rig.world.advance(1_000);
+    rig.advance(1_000);
     assert_eq!(rig.loads(), 7);
 }
 
 #[test]
 fn who_leaves_during_a_reload_hears_nothing_of_it() {
-    let rig = Rig::new();
+    let mut rig = Rig::new();
     rig.subscribe(1, "m/inval", "a");
     rig.state().slow.store(100, Ordering::Relaxed);
     rig.publish("one", "any");
     rig.publish("one", "any");
     rig.close(1);
-    rig.world.advance(500);
+    rig.advance(500);
     assert_eq!((rig.refreshed().len(), rig.loads()), (0, 2));
-    assert_eq!(rig.world.tasks(), 0);
+    assert_eq!(rig.bed.tasks(), 0);
 }
 
 #[test]
@@ -299,7 +301,7 @@ fn reloads_at_a_time_and_watched_topics_are_bounded() {
     let mut limits = Limits::default();
     limits.reloads_max = 3;
     limits.watched_topics_max = 10;
-    let rig = Rig::with(limits);
+    let mut rig = Rig::with(app(limits));
     for n in 0..12 {
         rig.subscribe(n, "m/inval", &n.to_string());
     }
@@ -307,10 +309,10 @@ fn reloads_at_a_time_and_watched_topics_are_bounded() {
     assert_eq!((watched, rig.live.stats().warnings), (10, 2));
     rig.state().slow.store(100, Ordering::Relaxed);
     rig.publish("one", "any");
-    assert_eq!((rig.loads(), rig.world.tasks()), (15, 3));
-    rig.world.advance(110);
+    assert_eq!((rig.loads(), rig.bed.tasks()), (15, 3));
+    rig.advance(110);
     assert_eq!(rig.loads(), 18);
-    rig.world.advance(1_000);
+    rig.advance(1_000);
     assert_eq!((rig.loads(), rig.refreshed().len()), (22, 10));
     assert_eq!(rig.live.stats().reloads, 10);
     // A place is free again.
@@ -323,30 +325,33 @@ fn reloads_at_a_time_and_watched_topics_are_bounded() {
 
 #[test]
 fn a_subscription_that_fails_is_not_watched() {
-    let rig = Rig::new();
+    let mut rig = Rig::new();
     *rig.state().fails.lock() = Some("GONE");
-    assert_eq!(rig.subscribe(1, "m/stale", "a")["code"], "GONE");
-    rig.world.run();
-    assert_eq!(
-        (rig.live.gauges().watched_topics, rig.world.tasks()),
-        (0, 0)
-    );
+    let stream = rig.subscribe(1, "m/stale", "a");
+    assert_eq!(rig.bed.error(stream).unwrap().code, "GONE");
+    assert_eq!((rig.live.gauges().watched_topics, rig.bed.tasks()), (0, 0));
     assert_eq!(rig.log(), ["stale:a GONE"]);
 }
 
 #[test]
 fn who_leaves_before_the_first_answer_leaves_nothing_watched() {
-    let rig = Rig::new();
+    let told = app(Limits::default()).layer(|ctx: Cx, next| async move {
+        let outcome = next.run(ctx.clone()).await;
+        let line = format!("{} {}", ctx.path(), outcome.is_ok());
+        ctx.state().log.lock().push(line);
+        outcome
+    });
+    let mut rig = Rig::with(told);
     for path in ["m/stale", "m/inval"] {
         rig.state().slow.store(100, Ordering::Relaxed);
-        let message = frame(path, &json!(["a"]), true);
-        let reply = rig.world.start(&rig.live, &on(1, None), &message);
-        rig.world.advance(50);
+        rig.subscribe(1, path, "a");
+        rig.advance(50);
+        assert_eq!(rig.log(), [""; 0]);
         rig.close(1);
-        rig.world.advance(100);
-        assert_eq!(reply.lock().clone().unwrap()["ok"], true, "nobody reads it");
+        rig.advance(100);
+        assert_eq!(rig.log(), [format!("{path} true")], "nobody reads it");
         assert_eq!(rig.live.gauges().watched_topics, 0, "{path}");
     }
-    rig.world.advance(2_000);
-    assert_eq!(rig.world.tasks(), 0);
+    rig.advance(2_000);
+    assert_eq!(rig.bed.tasks(), 0);
 }
