@@ -2,23 +2,22 @@
 
 #![allow(clippy::unwrap_used, reason = "tests")]
 
-#[path = "common/stage.rs"]
+#[path = "common/frames.rs"]
 #[allow(dead_code, reason = "every test uses another part of it")]
-mod stage;
+mod frames;
 
 use std::sync::Arc;
 
 use millstream_core::RawJson;
 use millstream_hub::PublishOptions;
-use millstream_live::{
-    App, BatchEvent, Ctx, Live, LiveError, Merge, Module, Problem, Stream, Warning,
-};
+use millstream_live::testing::{Behind, PublishedEvent, Settings, Testbed};
+use millstream_live::{App, BatchEvent, Ctx, LiveError, Merge, Module, Problem, Stream, Warning};
 use parking_lot::Mutex;
 use serde_json::{Value, json};
-use stage::{Sent, World, frame, on};
 
 type Log = Arc<Mutex<Vec<String>>>;
 type Cx = Ctx<Log, String>;
+type Bed = Testbed<Log, String>;
 
 async fn publish(ctx: Cx, topic: String, event: String, data: RawJson) -> Result<bool, LiveError> {
     let options = PublishOptions::default();
@@ -46,6 +45,15 @@ fn shape(mut row: Value) -> Result<Value, LiveError> {
 
 fn on_prefix(prefix: &'static str) -> Stream<Log, String> {
     Stream::by(move |name: String| format!("{prefix}:{name}")).topics(&format!("{prefix}:*"))
+}
+
+/// Topics number their events from 1.
+fn bed() -> Bed {
+    let settings = Settings {
+        boot_unix_ms: 0,
+        ..Settings::default()
+    };
+    Testbed::with(app(), settings)
 }
 
 fn app() -> App<Log, String> {
@@ -89,22 +97,14 @@ fn app() -> App<Log, String> {
 }
 
 /// A way to publish: code of the error, or whether it was delivered.
-type Surface = fn(&Arc<World>, &Live<Log, String>, &str, &str, &Value) -> Result<bool, String>;
+type Surface = fn(&mut Bed, &str, &str, &Value) -> Result<bool, String>;
 
-fn by_call(
-    name: &str,
-    world: &Arc<World>,
-    live: &Live<Log, String>,
-    args: &Value,
-) -> Result<bool, String> {
-    let message = frame(&format!("m/{name}"), args, false);
-    let reply = world
-        .ask(live, &on(9, Some("ada".to_owned())), &message)
-        .unwrap();
-    match reply["ok"].as_bool() {
-        Some(true) => Ok(reply["data"] == true),
-        _ => Err(reply["code"].as_str().unwrap().to_owned()),
-    }
+/// Calls a function as the first client, who is ada.
+fn by_call(bed: &mut Bed, name: &str, args: &Value) -> Result<bool, String> {
+    let called = bed.call(bed.client(0), &format!("m/{name}"), args);
+    called
+        .map(|delivered| delivered == true)
+        .map_err(|error| error.code)
 }
 
 fn code<T>(result: Result<T, LiveError>) -> Result<T, String> {
@@ -112,76 +112,70 @@ fn code<T>(result: Result<T, LiveError>) -> Result<T, String> {
 }
 
 const SURFACES: [(&str, Surface); 6] = [
-    ("ctx.publish", |world, live, topic, event, data| {
-        by_call("typed", world, live, &json!([topic, event, data]))
+    ("ctx.publish", |bed, topic, event, data| {
+        by_call(bed, "typed", &json!([topic, event, data]))
     }),
-    ("ctx.publish_raw", |world, live, topic, event, data| {
-        by_call("publish", world, live, &json!([topic, event, data]))
+    ("ctx.publish_raw", |bed, topic, event, data| {
+        by_call(bed, "publish", &json!([topic, event, data]))
     }),
-    ("ctx.publish_batch", |world, live, topic, event, data| {
-        by_call("batch", world, live, &json!([topic, event, data]))
+    ("ctx.publish_batch", |bed, topic, event, data| {
+        by_call(bed, "batch", &json!([topic, event, data]))
     }),
-    ("Publisher::publish", |_, live, topic, event, data| {
-        code(live.publisher().publish(topic, event, data)).map(|done| done.delivered)
-    }),
-    ("Publisher::publish_raw", |_, live, topic, event, data| {
-        let data = RawJson::from_serialize(data).unwrap();
-        let options = PublishOptions::default();
-        let done = live
-            .publisher()
-            .publish_raw(topic, event, data.get(), options);
+    ("Publisher::publish", |bed, topic, event, data| {
+        let done = bed.live().publisher().publish(topic, event, data);
         code(done).map(|done| done.delivered)
     }),
-    ("Publisher::publish_batch", |_, live, topic, event, data| {
+    ("Publisher::publish_raw", |bed, topic, event, data| {
+        let data = RawJson::from_serialize(data).unwrap();
+        let options = PublishOptions::default();
+        let publisher = bed.live().publisher();
+        let done = publisher.publish_raw(topic, event, data.get(), options);
+        code(done).map(|done| done.delivered)
+    }),
+    ("Publisher::publish_batch", |bed, topic, event, data| {
         let one = BatchEvent::new(topic, event, data).unwrap();
-        code(live.publisher().publish_batch(&[one])).map(|done| done[0].delivered)
+        let done = bed.live().publisher().publish_batch(&[one]);
+        code(done).map(|done| done[0].delivered)
     }),
 ];
 
-fn subscribe(world: &Arc<World>, live: &Live<Log, String>, path: &str, args: &Value) -> Value {
-    let message = frame(path, args, true);
-    let reply = world.ask(live, &on(1, None), &message).unwrap();
-    assert_eq!(reply["ok"], true, "{reply}");
-    reply
-}
-
-fn only(world: &World) -> Sent {
-    let mut sent = world.take();
-    assert_eq!(sent.len(), 1, "{sent:?}");
-    sent.pop().unwrap()
+fn only(bed: &mut Bed) -> PublishedEvent {
+    let mut published = bed.published();
+    assert_eq!(published.len(), 1, "{published:?}");
+    published.pop().unwrap()
 }
 
 /// A surface of an application of its own.
 struct Bench {
     name: &'static str,
     surface: Surface,
-    world: Arc<World>,
-    live: Live<Log, String>,
+    bed: Bed,
 }
 
 impl Bench {
-    fn each(check: fn(&Self)) {
+    fn each(check: fn(&mut Self)) {
         for (name, surface) in SURFACES {
-            let (world, live) = World::with(app());
-            check(&Self {
-                name,
-                surface,
-                world,
-                live,
-            });
+            let mut bed = bed();
+            bed.connect("ada".to_owned());
+            check(&mut Self { name, surface, bed });
         }
     }
 
-    fn publish(&self, topic: &str, event: &str, data: &Value) -> Result<bool, String> {
-        (self.surface)(&self.world, &self.live, topic, event, data)
+    fn publish(&mut self, topic: &str, event: &str, data: &Value) -> Result<bool, String> {
+        let done = (self.surface)(&mut self.bed, topic, event, data);
+        self.bed.settle();
+        done
     }
 
-    fn subscribe(&self, path: &str, args: &Value) -> Value {
-        subscribe(&self.world, &self.live, path, args)
+    fn subscribe(&mut self, path: &str, args: &Value) -> Value {
+        let nobody = self.bed.connect_unknown();
+        let reply = frames::subscribe(&mut self.bed, nobody, path, args);
+        assert_eq!(reply["ok"], true, "{reply}");
+        reply
     }
 
     fn log(&self) -> Vec<String> {
-        std::mem::take(&mut *self.live.app().state().lock())
+        std::mem::take(&mut *self.bed.state().lock())
     }
 }
 
@@ -202,10 +196,10 @@ fn every_surface_refuses_system_topics_and_publishes_what_is_not_declared_as_it_
             refused("INVALID_TOPIC"),
             "{name}"
         );
-        assert!(bench.world.take().is_empty(), "{name}");
+        assert!(bench.bed.published().is_empty(), "{name}");
         assert_eq!(bench.publish("plain", "e", &row()), Ok(false), "{name}");
-        let sent = only(&bench.world);
-        assert_eq!((sent.data, sent.seq), (row(), Some(1)), "{name}");
+        let sent = only(&mut bench.bed);
+        assert_eq!((sent.value(), sent.seq), (row(), Some(1)), "{name}");
     });
 }
 
@@ -218,7 +212,7 @@ fn every_surface_shapes_data_without_subscribers_and_tells_of_errors() {
             Ok(false),
             "{name}"
         );
-        assert_eq!(only(&bench.world).data, json!({"id": 1}), "{name}");
+        assert_eq!(only(&mut bench.bed).value(), json!({"id": 1}), "{name}");
         // The publisher hears of errors that nobody observes; the observer of others.
         let poison = json!({"poison": true});
         let result = bench.publish("shaped:a", "created", &poison);
@@ -228,7 +222,7 @@ fn every_surface_shapes_data_without_subscribers_and_tells_of_errors() {
             Ok(false),
             "{name}"
         );
-        assert!(bench.world.take().is_empty(), "{name}");
+        assert!(bench.bed.published().is_empty(), "{name}");
         let user = if name.starts_with("ctx") {
             r#"Some("ada")"#
         } else {
@@ -247,21 +241,22 @@ fn every_surface_knows_volatile_and_coalesced_topics() {
     Bench::each(|bench| {
         let name = bench.name;
         bench.publish("volatile:a", "e", &row()).unwrap();
-        let sent = only(&bench.world);
-        assert_eq!((sent.seq, sent.volatile), (None, true), "{name}");
+        let sent = only(&mut bench.bed);
+        assert_eq!((sent.seq, sent.behind), (None, Behind::Nothing), "{name}");
         // The key comes from what was given, the data from the shape.
         bench.publish("newest:a", "e", &row()).unwrap();
-        let sent = only(&bench.world);
-        assert_eq!(sent.key, Some(Some("s".to_owned())), "{name}");
-        assert_eq!((sent.data, sent.seq), (json!({"id": 1}), None), "{name}");
+        let sent = only(&mut bench.bed);
+        assert_eq!((sent.value(), sent.seq), (json!({"id": 1}), None), "{name}");
+        assert_eq!(sent.behind, Behind::NewestOf("s".to_owned()), "{name}");
         bench.publish("newest:a", "e", &json!({"id": 2})).unwrap();
-        assert_eq!(only(&bench.world).key, Some(Some(String::new())), "{name}");
+        let sent = only(&mut bench.bed);
+        assert_eq!(sent.behind, Behind::NewestOf(String::new()), "{name}");
         let all = json!([{"id": 2, "secret": 1}]);
         bench.publish("newest:a", "refreshed", &all).unwrap();
-        let sent = only(&bench.world);
+        let sent = only(&mut bench.bed);
         assert_eq!(
-            (sent.key, sent.data),
-            (Some(None), json!([{"id": 2}])),
+            (sent.value(), sent.behind),
+            (json!([{"id": 2}]), Behind::Newest),
             "{name}"
         );
     });
@@ -272,7 +267,7 @@ fn every_surface_folds_into_held_values_and_invalidates() {
     Bench::each(|bench| {
         let name = bench.name;
         bench.publish("held:a", "created", &row()).unwrap();
-        bench.world.take();
+        drop(bench.bed.published());
         let reply = bench.subscribe("m/held", &json!(["a"]));
         let seen = (&reply["data"], &reply["seq"]);
         assert_eq!(seen, (&json!([row()]), &json!(1)), "{name}");
@@ -282,13 +277,11 @@ fn every_surface_folds_into_held_values_and_invalidates() {
             "{name}"
         );
         bench.subscribe("m/reloaded", &json!([]));
-        bench.world.take();
+        drop(bench.bed.published());
         bench.publish("source:a", "refreshed", &row()).unwrap();
-        bench.world.run();
-        assert_eq!(bench.world.take().len(), 1, "{name}");
+        assert_eq!(bench.bed.published().len(), 1, "{name}");
         bench.publish("source:a", "any", &row()).unwrap();
-        bench.world.run();
-        let sent = bench.world.take();
+        let sent = bench.bed.published();
         let events: Vec<&str> = sent.iter().map(|sent| &*sent.event).collect();
         assert_eq!(events, ["any", "refreshed"], "{name}");
     });
@@ -308,22 +301,23 @@ fn every_surface_warns_once_of_data_that_clients_take_for_a_marker() {
         let topic: Arc<str> = "plain".into();
         let warning = Warning::MarkerData { topic }.to_string();
         assert_eq!(bench.log(), [warning], "{}", bench.name);
-        assert_eq!(bench.live.stats().warnings, 1);
+        assert_eq!(bench.bed.live().stats().warnings, 1);
     });
 }
 
 #[test]
 fn publishes_of_one_task_keep_their_order_over_all_surfaces() {
     for topic in ["plain", "shaped:a", "newest:a", "volatile:a", "held:a"] {
-        let (world, live) = World::with(app());
+        let mut bed = bed();
+        bed.connect("ada".to_owned());
         for n in 0..60_usize {
             let (_, publish) = SURFACES[n * 7 % SURFACES.len()];
-            publish(&world, &live, topic, "created", &json!({"id": n})).unwrap();
+            publish(&mut bed, topic, "created", &json!({"id": n})).unwrap();
         }
-        let order: Vec<u64> = world
-            .take()
+        let order: Vec<u64> = bed
+            .published()
             .iter()
-            .map(|sent| sent.data["id"].as_u64().unwrap())
+            .map(|sent| sent.value()["id"].as_u64().unwrap())
             .collect();
         assert_eq!(order, (0..60).collect::<Vec<_>>(), "{topic}");
     }
@@ -331,8 +325,8 @@ fn publishes_of_one_task_keep_their_order_over_all_surfaces() {
 
 #[test]
 fn a_batch_is_published_whole_or_not_at_all_and_plain_neighbours_together() {
-    let (world, live) = World::with(app());
-    let publisher = live.publisher();
+    let mut bed = bed();
+    let publisher = bed.live().publisher();
     let row = |id: u32| json!({ "id": id });
     let event = |topic: &'static str, data: &Value| BatchEvent::new(topic, "e", data).unwrap();
     for bad in [
@@ -343,7 +337,7 @@ fn a_batch_is_published_whole_or_not_at_all_and_plain_neighbours_together() {
     ] {
         let batch = [event("plain", &row(1)), bad, event("plain", &row(2))];
         assert!(publisher.publish_batch(&batch).is_err());
-        assert!(world.take().is_empty());
+        assert!(bed.published().is_empty());
     }
     assert!(publisher.publish_batch(&[]).unwrap().is_empty());
     let done = publisher
@@ -358,10 +352,10 @@ fn a_batch_is_published_whole_or_not_at_all_and_plain_neighbours_together() {
         .unwrap();
     let seqs: Vec<Option<u64>> = done.iter().map(|one| one.seq).collect();
     assert_eq!(seqs, [Some(1), Some(1), None, Some(1), Some(2), Some(1)]);
-    let sent: Vec<(u64, usize)> = world
-        .take()
+    let sent: Vec<(u64, usize)> = bed
+        .published()
         .iter()
-        .map(|sent| (sent.data["id"].as_u64().unwrap(), sent.unit))
+        .map(|sent| (sent.value()["id"].as_u64().unwrap(), sent.together))
         .collect();
     assert_eq!(sent, [(1, 2), (2, 2), (3, 1), (4, 2), (5, 2)]);
 }
@@ -373,14 +367,14 @@ fn a_publisher_can_be_made_before_there_is_an_application() {
         early.publish("t", "e", &1).unwrap_err().code(),
         "OVERLOADED"
     );
-    let (world, live) = World::with(app());
+    let mut bed = bed();
     let clone = early.clone();
-    assert!(live.attach(&early));
-    assert!(!live.attach(&clone), "it has a place");
+    assert!(bed.live().attach(&early));
+    assert!(!bed.live().attach(&clone), "it has a place");
     let anywhere: Box<dyn FnOnce() -> Option<u64> + Send> =
         Box::new(move || clone.publish("t", "e", &1).unwrap().seq);
     assert_eq!(anywhere(), Some(1));
-    assert_eq!(only(&world).data, json!(1));
+    assert_eq!(only(&mut bed).value(), json!(1));
 }
 
 #[test]

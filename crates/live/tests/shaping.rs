@@ -2,18 +2,17 @@
 
 #![allow(clippy::unwrap_used, reason = "tests")]
 
-#[path = "common/stage.rs"]
+#[path = "common/frames.rs"]
 #[allow(dead_code, reason = "every test uses another part of it")]
-mod stage;
+mod frames;
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use millstream_live::testing::{Behind, Testbed};
 use millstream_live::{App, Ctx, Issue, LiveError, Merge, Module, Order, Page, Pipe, Stream};
 use parking_lot::Mutex;
 use serde_json::{Value, json};
-use stage::{World, frame, on};
 
 #[derive(Default)]
 struct State {
@@ -49,16 +48,20 @@ fn piped(pipe: Pipe<State, String>) -> Stream<State, String> {
         .pipe(pipe)
 }
 
-fn load(
-    world: &Arc<World>,
-    live: &millstream_live::Live<State, String>,
-    path: &str,
-    data: &Value,
-) -> Value {
-    let message = frame(path, &json!([data]), true);
-    let reply = world.start(live, &on(1, None), &message);
-    world.advance(1_000);
-    let reply = reply.lock().clone().unwrap();
+type Bed = Testbed<State, String>;
+
+fn bed(module: Module<State, String>) -> Bed {
+    let mut bed = Testbed::new(App::new(State::default()).module(module).build().unwrap());
+    bed.connect_unknown();
+    bed
+}
+
+/// What the first client is given, or the code of the refusal.
+fn load(bed: &mut Bed, path: &str, data: &Value) -> Value {
+    let client = bed.client(0);
+    let id = frames::start(bed, client, path, &frames::subscription(&json!([data])));
+    bed.advance(Duration::from_secs(1));
+    let reply = frames::reply(bed, client, &id).unwrap();
     match reply["ok"] == true {
         true => reply["data"].clone(),
         false => reply["code"].clone(),
@@ -92,8 +95,7 @@ fn steps_run_in_order_over_lists_alone() {
                 .load(page)
                 .pipe(visible()),
         );
-    let app = App::new(State::default()).module(module).build().unwrap();
-    let (world, live) = World::with(app);
+    let mut bed = bed(module);
     let rows = json!([{"rank": 1}, {"rank": 3, "hidden": true}, {"rank": 2}, 7]);
     for (path, data, expected) in [
         ("m/visible", &rows, json!([{"rank": 1}, {"rank": 2}, 7])),
@@ -110,7 +112,7 @@ fn steps_run_in_order_over_lists_alone() {
         ("m/strict", &json!([1, 2, 3]), json!([2, 3])),
         ("m/strict", &json!(["x"]), json!("INTERNAL_ERROR")),
     ] {
-        assert_eq!(load(&world, &live, path, data), expected, "{path} {data}");
+        assert_eq!(load(&mut bed, path, data), expected, "{path} {data}");
     }
 }
 
@@ -119,8 +121,7 @@ fn sorting_is_stable_and_any_mixture_has_an_order() {
     let module = Module::new("m")
         .stream("up", piped(Pipe::new().sort("k", Order::Ascending)))
         .stream("down", piped(Pipe::new().sort("k", Order::Descending)));
-    let app = App::new(State::default()).module(module).build().unwrap();
-    let (world, live) = World::with(app);
+    let mut bed = bed(module);
     let row = |id: u32, k: Value| json!({"id": id, "k": k});
     let rows = json!([
         row(1, json!("b")),
@@ -139,11 +140,11 @@ fn sorting_is_stable_and_any_mixture_has_an_order() {
         rows.iter().map(|row| row["id"].as_u64().unwrap()).collect()
     };
     assert_eq!(
-        ids(load(&world, &live, "m/up", &rows)),
+        ids(load(&mut bed, "m/up", &rows)),
         [6, 9, 8, 3, 4, 7, 1, 2, 5, 10]
     );
     assert_eq!(
-        ids(load(&world, &live, "m/down", &rows)),
+        ids(load(&mut bed, "m/down", &rows)),
         [2, 5, 10, 1, 7, 4, 3, 8, 6, 9]
     );
     // What a sort without a total order would stumble over.
@@ -154,26 +155,25 @@ fn sorting_is_stable_and_any_mixture_has_an_order() {
             _ => row(n, Value::Null),
         })
         .collect();
-    assert_eq!(ids(load(&world, &live, "m/up", &json!(many))).len(), 2_000);
+    assert_eq!(ids(load(&mut bed, "m/up", &json!(many))).len(), 2_000);
 }
 
 #[test]
 fn a_join_asks_for_equal_values_once_and_for_some_at_a_time() {
     let module = Module::new("m").stream("s", piped(Pipe::new().join("by", find, "author")));
-    let app = App::new(State::default()).module(module).build().unwrap();
-    let (world, live) = World::with(app);
+    let mut bed = bed(module);
     let mut rows: Vec<Value> = (0..100).map(|n| json!({"id": n, "by": n % 40})).collect();
     rows.push(json!({"id": 100}));
     rows.push(json!(7));
     rows.push(json!({"author": "old", "by": 1, "z": 1}));
-    let data = load(&world, &live, "m/s", &json!(rows));
+    let data = load(&mut bed, "m/s", &json!(rows));
     assert_eq!(data[41], json!({"id": 41, "by": 1, "author": {"name": 1}}));
     assert_eq!((&data[100], &data[101]), (&json!({"id": 100}), &json!(7)));
     assert_eq!(data[102], json!({"by": 1, "z": 1, "author": {"name": 1}}));
-    let state = live.app().state();
+    let state = bed.state();
     assert_eq!(state.asked.lock().len(), 40);
     assert_eq!(state.most.load(Ordering::Relaxed), 16);
-    let failing = load(&world, &live, "m/s", &json!([{"by": 1}, {"by": "missing"}]));
+    let failing = load(&mut bed, "m/s", &json!([{"by": 1}, {"by": "missing"}]));
     assert_eq!(failing, "NOBODY");
 }
 
@@ -195,37 +195,25 @@ fn channels_take_what_streams_take() {
         });
     let volatile = Stream::fixed("v").volatile();
     let module = Module::new("m").stream("ch", channel).stream("v", volatile);
-    let app = App::new(State::default()).module(module).build().unwrap();
-    let (world, live) = World::with(app);
-    let ada = on(1, Some("ada".to_owned()));
-    let code = |caller, args: Value| {
-        let reply = world
-            .ask(&live, caller, &frame("m/ch", &args, true))
-            .unwrap();
-        reply["code"].as_str().map(str::to_owned)
-    };
-    assert_eq!(code(&ada, json!(["x"])).as_deref(), Some("VALIDATION"));
-    assert_eq!(
-        code(&on(2, None), json!([1])).as_deref(),
-        Some("UNAUTHENTICATED")
-    );
-    let reply = world
-        .ask(&live, &ada, &frame("m/ch", &json!([1]), true))
-        .unwrap();
+    let mut bed = bed(module);
+    let ada = bed.connect("ada".to_owned());
+    let nobody = bed.client(0);
+    let mut ask = |client, args: Value| frames::subscribe(&mut bed, client, "m/ch", &args);
+    assert_eq!(ask(ada, json!(["x"]))["code"], "VALIDATION");
+    assert_eq!(ask(nobody, json!([1]))["code"], "UNAUTHENTICATED");
+    let reply = ask(ada, json!([1]));
     assert_eq!(
         (&reply["channel"], &reply["data"]),
         (&json!(true), &Value::Null)
     );
-    live.publisher()
-        .publish("ch:[1]", "e", &json!({"k": "a"}))
-        .unwrap();
-    live.publisher().publish("v", "e", &1).unwrap();
-    let sent = world.take();
-    assert_eq!(sent[0].key, Some(Some("a".to_owned())));
-    assert_eq!((sent[1].volatile, sent[1].seq), (true, None));
-    world.close(&live, &ada);
+    bed.publish("ch:[1]", "e", &json!({"k": "a"}));
+    bed.publish("v", "e", &1);
+    let published = bed.published();
+    assert_eq!(published[0].behind, Behind::NewestOf("a".to_owned()));
     assert_eq!(
-        *live.app().state().log.lock(),
-        ["on ch:[1]", "off ch:[1] 0"]
+        (&published[1].behind, published[1].seq),
+        (&Behind::Nothing, None)
     );
+    bed.disconnect(ada);
+    assert_eq!(*bed.state().log.lock(), ["on ch:[1]", "off ch:[1] 0"]);
 }

@@ -588,8 +588,8 @@ impl<S: Send + Sync + 'static, U: User> Host<S, U> {
     }
 
     /// Drops a call where it waits. False when none of that id does.
-    pub(super) fn drop_call(&mut self, conn: ConnId, id: &str) -> bool {
-        let peer = self.peers.get_mut(&conn);
+    pub(super) fn drop_call(&self, conn: ConnId, id: &str) -> bool {
+        let peer = self.peers.get(&conn);
         peer.is_some_and(|peer| peer.running.drop_call(id))
     }
 

@@ -40,7 +40,7 @@ impl Running {
         })
     }
 
-    pub(super) fn drop_call(&mut self, id: &str) -> bool {
+    pub(super) fn drop_call(&self, id: &str) -> bool {
         let asked = |message: &&Message| {
             let ids = message.ids.upgrade();
             ids.is_some_and(|ids| ids.iter().any(|other| other == id))
