@@ -2,16 +2,12 @@
 
 #![allow(clippy::unwrap_used, reason = "tests")]
 
-#[allow(dead_code, reason = "every test uses another part of it")]
-#[path = "common/clock.rs"]
-mod clock;
-
 use std::borrow::Cow;
-use std::sync::Arc;
 
-use clock::{Host, outcome};
+use millstream_core::RawJson;
 use millstream_hub::Snapshot;
 use millstream_live::access::{self, Predicate, Role};
+use millstream_live::testing::{Outcome, Testbed};
 use millstream_live::{
     Admission, App, Call, Ctx, LiveError, Merge, Module, Problem, Reason, Stream, User,
 };
@@ -19,7 +15,19 @@ use parking_lot::Mutex;
 
 type Cx = Ctx<Mutex<Vec<&'static str>>, Person>;
 type Ours = Predicate<Mutex<Vec<&'static str>>, Person>;
-type OurHost = Host<Mutex<Vec<&'static str>>, Person>;
+type Bed = Testbed<Mutex<Vec<&'static str>>, Person>;
+
+fn code(outcome: Outcome) -> String {
+    outcome.map_or_else(|error| error.code, |_| "ok".to_owned())
+}
+
+/// The code of a new subscription.
+fn subscribe(bed: &mut Bed, path: &str, args: RawJson) -> String {
+    let stream = bed.subscribe(bed.client(0), path, args);
+    let refused = bed.error(stream).map(|error| error.code.clone());
+    assert!(!bed.is_waiting(stream), "{path}");
+    refused.unwrap_or_else(|| "ok".to_owned())
+}
 
 #[derive(Debug, Clone, Copy, Default)]
 struct Person {
@@ -72,15 +80,17 @@ fn decide(predicate: fn() -> Ours, user: Option<Person>, args: &str) -> String {
             "scoped",
             Stream::fixed("s").merge(Merge::Set).scoped(predicate()),
         );
-    let mut host = OurHost::new(App::new(Mutex::default()).module(module).build().unwrap());
-    let (caller, _) = OurHost::caller(1, user);
-    let args = format!(r#","args":{args}"#);
-    let call = host.ask(&caller, "m/call", &args);
+    let mut bed = Bed::new(App::new(Mutex::default()).module(module).build().unwrap());
+    let client = match user {
+        Some(user) => bed.connect(user),
+        None => bed.connect_unknown(),
+    };
+    let args = || RawJson::parse(args.to_owned().into()).unwrap();
+    let call = code(bed.call(client, "m/call", args()));
     for stream in ["m/access", "m/scoped"] {
-        let reply = host.ask(&caller, stream, &format!(r#"{args},"stream":true"#));
-        assert_eq!(outcome(&reply), outcome(&call), "{stream}");
+        assert_eq!(subscribe(&mut bed, stream, args()), call, "{stream}");
     }
-    outcome(&call).to_owned()
+    call
 }
 
 #[test]
@@ -167,11 +177,11 @@ fn any_and_all_ask_in_order_and_no_further_than_needed() {
     fn asked(predicate: Ours) -> (String, Vec<&'static str>) {
         let call = Call::new(async |_: Cx| Ok(())).scoped(predicate);
         let module = Module::new("m").call_with("c", call);
-        let mut host = OurHost::new(App::new(Mutex::default()).module(module).build().unwrap());
-        let (caller, _) = OurHost::caller(1, Some(ADA));
-        let reply = host.ask(&caller, "m/c", "");
-        let log = host.live.app().state().lock().clone();
-        (outcome(&reply).to_owned(), log)
+        let mut bed = Bed::new(App::new(Mutex::default()).module(module).build().unwrap());
+        let ada = bed.connect(ADA);
+        let called = code(bed.call(ada, "m/c", ()));
+        let log = bed.state().lock().clone();
+        (called, log)
     }
     let three = |a, b, c| [tell("a", a), tell("b", b), tell("c", c)];
     let found = |code: &str, log: &[&'static str]| (code.to_owned(), log.to_vec());
@@ -212,30 +222,26 @@ fn a_class_is_shed_for_new_subscriptions_alone() {
     let app = App::new(Mutex::default())
         .module(module)
         .admission(admission);
-    let mut host = OurHost::new(app.build().unwrap());
-    let (caller, _) = OurHost::caller(1, None);
-    let subscribe = |host: &mut OurHost, path: &str| {
-        outcome(&host.ask(&caller, path, r#","stream":true"#)).to_owned()
+    let mut bed = Bed::new(app.build().unwrap());
+    let client = bed.connect_unknown();
+    let subscribe = |bed: &mut Bed, path: &str| subscribe(bed, path, RawJson::EMPTY_LIST);
+    let shed = |bed: &mut Bed, class: &str| {
+        let shed = bed.call_as::<bool>(client, "m/shed", [class]);
+        shed.map_err(|error| error.code)
     };
-    let shed = |host: &mut OurHost, class: &str| {
-        let reply = host.ask(&caller, "m/shed", &format!(r#","args":["{class}"]"#));
-        reply["data"]
-            .as_bool()
-            .ok_or_else(|| outcome(&reply).to_owned())
-    };
-    assert_eq!(subscribe(&mut host, "m/memory"), "ok");
-    assert_eq!(shed(&mut host, "memory"), Ok(false));
-    *host.clock.load.lock() = Arc::new(Snapshot {
+    assert_eq!(subscribe(&mut bed, "m/memory"), "ok");
+    assert_eq!(shed(&mut bed, "memory"), Ok(false));
+    bed.set_pressure(Snapshot {
         active: true,
         reason: Reason::Memory,
         ..Snapshot::default()
     });
-    assert_eq!(subscribe(&mut host, "m/memory"), "OVERLOADED");
-    assert_eq!(subscribe(&mut host, "m/never"), "ok");
-    assert_eq!(shed(&mut host, "memory"), Ok(true));
-    assert_eq!(shed(&mut host, "never"), Ok(false));
-    assert_eq!(shed(&mut host, "no such"), Err("INTERNAL_ERROR".to_owned()));
-    assert_eq!(host.live.stats().shed, 1);
+    assert_eq!(subscribe(&mut bed, "m/memory"), "OVERLOADED");
+    assert_eq!(subscribe(&mut bed, "m/never"), "ok");
+    assert_eq!(shed(&mut bed, "memory"), Ok(true));
+    assert_eq!(shed(&mut bed, "never"), Ok(false));
+    assert_eq!(shed(&mut bed, "no such"), Err("INTERNAL_ERROR".to_owned()));
+    assert_eq!(bed.live().stats().shed, 1);
 }
 
 #[test]

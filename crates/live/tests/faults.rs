@@ -51,6 +51,12 @@ fn bed(settings: Settings) -> Bed {
         })
         .upload("up", receive)
         .stream("newest", newest)
+        .stream(
+            "slow",
+            Stream::fixed("slow")
+                .merge(Merge::Set)
+                .load(async |ctx: Cx| hang(ctx, 100).await),
+        )
         .stream("plain", Stream::fixed("plain").merge(Merge::Latest));
     let app = App::new(Log::default()).module(module).build().unwrap();
     Testbed::with(app, settings)
@@ -275,6 +281,21 @@ fn a_call_that_waits_can_be_dropped_however_it_came() {
             assert_eq!(t.tasks(), 0);
         }
     }
+}
+
+#[test]
+fn a_subscription_that_waits_can_be_dropped() {
+    let mut t = bed(Settings::default());
+    let ada = t.connect("ada".to_owned());
+    let stream = t.subscribe(ada, "m/slow", ());
+    t.advance(Duration::from_millis(50));
+    t.drop_call(stream);
+    assert_eq!(*t.state().lock(), ["dropped"]);
+    t.advance(Duration::from_millis(100));
+    assert_eq!((t.try_value(stream), t.tasks()), (None, 0));
+    t.switch_tab(ada);
+    t.advance(Duration::from_millis(100));
+    assert_eq!(t.value(stream), json!(100));
 }
 
 #[test]

@@ -2,20 +2,20 @@
 
 #![allow(clippy::unwrap_used, reason = "tests")]
 
-#[path = "common/stage.rs"]
+#[path = "common/frames.rs"]
 #[allow(dead_code, reason = "every test uses another part of it")]
-mod stage;
+mod frames;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use millstream_core::RawJson;
+use millstream_live::testing::{ClientId, PublishedEvent, Settings, Testbed};
 use millstream_live::{App, Ctx, Limits, Live, LiveError, Merge, Module, Publisher, Stream};
 use millstream_merge as merge;
 use proptest::prelude::*;
 use serde_json::{Value, json};
-use stage::{Sent, World, frame, on};
 
 #[derive(Default)]
 struct State {
@@ -91,9 +91,10 @@ fn app(limits: Limits) -> App<State, ()> {
 }
 
 struct Rig {
-    world: Arc<World>,
+    bed: Testbed<State, ()>,
     live: Live<State, ()>,
     publisher: Publisher,
+    client: ClientId,
 }
 
 impl Rig {
@@ -101,30 +102,42 @@ impl Rig {
         Self::with(Limits::default())
     }
 
+    /// Topics number their events from 1.
     fn with(limits: Limits) -> Self {
-        let (world, live) = World::with(app(limits));
+        let settings = Settings {
+            boot_unix_ms: 0,
+            ..Settings::default()
+        };
+        let mut bed = Testbed::with(app(limits), settings);
+        let client = bed.connect_unknown();
+        let live = bed.live();
         let publisher = live.publisher();
         Self {
-            world,
+            bed,
             live,
             publisher,
+            client,
         }
     }
 
-    fn subscribe(&self, path: &str, args: &Value) -> Option<Value> {
-        self.world
-            .ask(&self.live, &on(1, None), &frame(path, args, true))
+    fn subscribe(&mut self, path: &str, args: &Value) -> Value {
+        frames::subscribe(&mut self.bed, self.client, path, args)
     }
 
-    fn data(&self, path: &str, name: &str) -> Value {
-        let reply = self.subscribe(path, &json!([name])).unwrap();
+    fn data(&mut self, path: &str, name: &str) -> Value {
+        let reply = self.subscribe(path, &json!([name]));
         assert_eq!(reply["ok"], true, "{reply}");
         reply["data"].clone()
     }
 
-    fn publish(&self, topic: &str, event: &str, data: &Value) -> Result<(), String> {
+    fn publish(&mut self, topic: &str, event: &str, data: &Value) -> Result<(), String> {
         let published = self.publisher.publish(topic, event, data);
+        self.bed.settle();
         published.map(drop).map_err(|error| error.code().to_owned())
+    }
+
+    fn advance(&mut self, millis: u64) {
+        self.bed.advance(Duration::from_millis(millis));
     }
 }
 
@@ -141,13 +154,13 @@ fn options(merge: Merge, small: bool) -> merge::Options {
 fn fold<'a>(
     options: merge::Options,
     start: &Value,
-    events: impl IntoIterator<Item = &'a Sent>,
+    events: impl IntoIterator<Item = &'a PublishedEvent>,
 ) -> Value {
     let json = |value: &Value| RawJson::from_serialize(value).unwrap();
     let mut value = merge::Merge::new(options, merge::Limits::NONE);
     value.load(json(start)).unwrap();
     for sent in events {
-        let _ = value.apply(&sent.event, json(&sent.data));
+        let _ = value.apply(&sent.event, sent.data.clone());
     }
     let mut out = Vec::new();
     value.write_json(&mut out);
@@ -199,20 +212,20 @@ proptest! {
         let topic = format!("{}{}", merge.as_str(), if small { "3" } else { "" });
         let path = format!("m/{topic}");
         let empty = if merge == Merge::Set { json!(null) } else { json!([]) };
-        let rig = Rig::new();
-        let mut sent: Vec<Sent> = Vec::new();
+        let mut rig = Rig::new();
+        let mut sent: Vec<PublishedEvent> = Vec::new();
         let mut snapshots: Vec<(Value, u64)> = Vec::new();
         for step in steps {
             match step {
                 Step::Publish(event, data) => {
                     let result = rig.publish(&topic, event, &data);
-                    let new = rig.world.take();
+                    let new = rig.bed.published();
                     prop_assert_eq!(result.is_ok(), new.len() == 1);
                     sent.extend(new);
                 }
-                Step::Busy(busy) => rig.world.set_busy(busy),
+                Step::Busy(busy) => rig.bed.refuse_publishes(busy),
                 Step::Subscribe => {
-                    let reply = rig.subscribe(&path, &json!([])).unwrap();
+                    let reply = rig.subscribe(&path, &json!([]));
                     prop_assert_eq!(&reply["data"], &fold(options(merge, small), &empty, &sent));
                     let last = sent.last().and_then(|sent| sent.seq);
                     prop_assert_eq!(reply["seq"].as_u64(), last);
@@ -226,7 +239,7 @@ proptest! {
             // Whoever loads a list indexes it anew, and then duplicate keys and items without a
             // key are found differently: so say the rules of merging.
             let keyed = !matches!(merge, Merge::Set | Merge::Latest);
-            if !keyed || sent.iter().all(|sent| sent.data.is_object()) {
+            if !keyed || sent.iter().all(|sent| sent.value().is_object()) {
                 prop_assert_eq!(fold(options(merge, small), &value, later), end.clone());
             }
         }
@@ -237,12 +250,12 @@ proptest! {
 
 #[test]
 fn null_on_a_keyed_topic_is_refused_before_anybody_sees_it() {
-    let rig = Rig::new();
+    let mut rig = Rig::new();
     assert_eq!(
         rig.publish("rows:a", "created", &Value::Null),
         Err("INVALID_REQUEST".to_owned())
     );
-    assert!(rig.world.take().is_empty());
+    assert!(rig.bed.published().is_empty());
 }
 
 #[test]
@@ -251,7 +264,7 @@ fn what_does_not_fit_is_refused_and_what_shrinks_is_not() {
     limits.held_bytes_max = 100;
     limits.held_entries_max = 3;
     limits.held_topics_max = 2;
-    let rig = Rig::with(limits);
+    let mut rig = Rig::with(limits);
     let row = |id: u32, pad: usize| json!({"id": id, "pad": "x".repeat(pad)});
     let too_large = Err("PAYLOAD_TOO_LARGE".to_owned());
     assert_eq!(rig.publish("rows:a", "created", &row(1, 200)), too_large);
@@ -269,7 +282,7 @@ fn what_does_not_fit_is_refused_and_what_shrinks_is_not() {
         "bytes"
     );
     assert_eq!(
-        rig.world.take().len(),
+        rig.bed.published().len(),
         3,
         "nobody has seen what was refused"
     );
@@ -279,7 +292,7 @@ fn what_does_not_fit_is_refused_and_what_shrinks_is_not() {
     rig.publish("rows:b", "created", &row(1, 1)).unwrap();
     let overloaded = Err("OVERLOADED".to_owned());
     assert_eq!(rig.publish("rows:c", "created", &row(1, 1)), overloaded);
-    let reply = rig.subscribe("m/rows", &json!(["c"])).unwrap();
+    let reply = rig.subscribe("m/rows", &json!(["c"]));
     assert_eq!(reply["code"], "OVERLOADED");
 }
 
@@ -287,7 +300,7 @@ fn what_does_not_fit_is_refused_and_what_shrinks_is_not() {
 fn all_values_together_are_bounded_and_counted() {
     let mut limits = Limits::default();
     limits.held_total_bytes_max = 4_000;
-    let rig = Rig::with(limits);
+    let mut rig = Rig::with(limits);
     let row = |id: usize| json!({"id": id, "pad": "x".repeat(100)});
     let mut published = 0;
     while rig.publish("rows:a", "created", &row(published)).is_ok() {
@@ -298,11 +311,11 @@ fn all_values_together_are_bounded_and_counted() {
     assert!(full <= 4_000 && full > 3_700, "{full}");
     // A refusal by the engine gives back what was reserved.
     rig.publish("rows:a", "deleted", &row(0)).unwrap();
-    rig.world.set_busy(true);
+    rig.bed.refuse_publishes(true);
     for _ in 0..10 {
         assert!(rig.publish("rows:a", "created", &row(published)).is_err());
     }
-    rig.world.set_busy(false);
+    rig.bed.refuse_publishes(false);
     rig.publish("rows:a", "created", &row(published)).unwrap();
     // One more digit at most.
     let again = rig.live.gauges().held_bytes;
@@ -311,20 +324,19 @@ fn all_values_together_are_bounded_and_counted() {
 
 #[test]
 fn a_seed_runs_once_and_events_that_come_meanwhile_follow_it() {
-    let rig = Rig::new();
+    let mut rig = Rig::new();
     rig.live.app().state().slow.store(100, Ordering::Relaxed);
-    let caller = on(1, None);
-    let message = frame("m/seededLatest", &json!(["a"]), true);
-    let waiting: Vec<_> = (0..3)
-        .map(|_| rig.world.start(&rig.live, &caller, &message))
+    let members = frames::subscription(&json!(["a"]));
+    let waiting: Vec<String> = (0..3)
+        .map(|_| frames::start(&mut rig.bed, rig.client, "m/seededLatest", &members))
         .collect();
-    rig.world.advance(50);
+    rig.advance(50);
     rig.publish("lines:a", "said", &json!(1)).unwrap();
     rig.publish("lines:a", "said", &json!(2)).unwrap();
-    assert_eq!(rig.world.take().len(), 2, "delivered at once");
-    rig.world.advance(200);
-    for reply in waiting {
-        let reply = reply.lock().clone().unwrap();
+    assert_eq!(rig.bed.published().len(), 2, "delivered at once");
+    rig.advance(200);
+    for id in waiting {
+        let reply = frames::reply(&rig.bed, rig.client, &id).unwrap();
         assert_eq!(
             reply["data"],
             json!([{"id": "seed", "of": "lines:a"}, 1, 2])
@@ -334,7 +346,7 @@ fn a_seed_runs_once_and_events_that_come_meanwhile_follow_it() {
     assert_eq!(rig.live.app().state().seeds.load(Ordering::Relaxed), 1);
     // Without subscribers the publish has the topic seeded.
     rig.publish("lines:b", "said", &json!(3)).unwrap();
-    rig.world.advance(200);
+    rig.advance(200);
     assert_eq!(rig.live.app().state().seeds.load(Ordering::Relaxed), 2);
     assert_eq!(rig.data("m/seededLatest", "b")[1], 3);
     assert_eq!(rig.live.app().state().seeds.load(Ordering::Relaxed), 2);
@@ -342,42 +354,36 @@ fn a_seed_runs_once_and_events_that_come_meanwhile_follow_it() {
 
 #[test]
 fn a_seed_that_fails_is_tried_again_and_loses_no_event() {
-    let rig = Rig::new();
-    let state = rig.live.app().state();
-    state.fails.store(true, Ordering::Relaxed);
-    let reply = rig.subscribe("m/seeded", &json!(["a"])).unwrap();
+    let mut rig = Rig::new();
+    rig.live.app().state().fails.store(true, Ordering::Relaxed);
+    let reply = rig.subscribe("m/seeded", &json!(["a"]));
     assert_eq!(reply["code"], "NO_SEED");
     rig.publish("seeded:a", "created", &json!({"id": 1}))
         .unwrap();
-    rig.world.run();
-    state.fails.store(false, Ordering::Relaxed);
+    rig.bed.settle();
+    rig.live.app().state().fails.store(false, Ordering::Relaxed);
     let seed = json!({"id": "seed", "of": "seeded:a"});
     assert_eq!(rig.data("m/seeded", "a"), json!([seed, {"id": 1}]));
 }
 
 #[test]
 fn who_gives_up_while_seeding_leaves_it_to_the_next() {
-    let rig = Rig::new();
+    let mut rig = Rig::new();
     rig.live.app().state().slow.store(100, Ordering::Relaxed);
-    let message = frame("m/seeded", &json!(["a"]), true);
-    let millstream_live::Handled::Claimed(mut future) =
-        rig.live.handle_message(&on(2, None), message.as_bytes())
-    else {
-        panic!("a call");
-    };
-    let mut cx = std::task::Context::from_waker(std::task::Waker::noop());
-    assert!(future.as_mut().poll(&mut cx).is_pending());
-    drop(future);
-    let reply = rig.world.start(&rig.live, &on(1, None), &message);
-    rig.world.advance(110);
-    assert_eq!(reply.lock().clone().unwrap()["data"][0]["id"], "seed");
+    let other = rig.bed.connect_unknown();
+    let given_up = rig.bed.subscribe(other, "m/seeded", ["a"]);
+    rig.bed.drop_call(given_up);
+    let next = rig.bed.subscribe(rig.client, "m/seeded", ["a"]);
+    rig.advance(110);
+    assert_eq!(rig.bed.value(next)[0]["id"], "seed");
+    assert_eq!(rig.bed.try_value(given_up), None);
 }
 
 #[test]
 fn early_events_without_room_are_made_good_by_the_whole_value() {
     let mut limits = Limits::default();
     limits.held_entries_max = 2;
-    let rig = Rig::with(limits);
+    let mut rig = Rig::with(limits);
     rig.live.app().state().slow.store(100, Ordering::Relaxed);
     for id in 1..=2 {
         rig.publish("seeded:a", "created", &json!({ "id": id }))
@@ -387,11 +393,14 @@ fn early_events_without_room_are_made_good_by_the_whole_value() {
         rig.publish("seeded:a", "created", &json!({"id": 3}))
             .is_err()
     );
-    rig.world.advance(200);
-    let sent = rig.world.take();
+    rig.advance(200);
+    let sent = rig.bed.published();
     let value = json!([{"id": "seed", "of": "seeded:a"}, {"id": 1}]);
-    assert_eq!((&*sent[2].event, &sent[2].data), ("refreshed", &value));
-    let reply = rig.subscribe("m/seeded", &json!(["a"])).unwrap();
+    assert_eq!(
+        (&*sent[2].event, sent[2].value()),
+        ("refreshed", value.clone())
+    );
+    let reply = rig.subscribe("m/seeded", &json!(["a"]));
     assert_eq!(
         (&reply["data"], reply["seq"].as_u64()),
         (&value, sent[2].seq)
@@ -400,7 +409,7 @@ fn early_events_without_room_are_made_good_by_the_whole_value() {
 
 #[test]
 fn values_are_shaped_once() {
-    let rig = Rig::new();
+    let mut rig = Rig::new();
     rig.publish("shaped:a", "created", &json!({"id": 1}))
         .unwrap();
     let rows = rig.data("m/shaped", "a");
@@ -413,14 +422,14 @@ fn values_are_shaped_once() {
 
 #[test]
 fn idle_values_are_dropped_only_where_that_is_declared() {
-    let rig = Rig::new();
+    let mut rig = Rig::new();
     for topic in ["idle:a", "idle:b", "rows:a"] {
         rig.publish(topic, "created", &json!({"id": 1})).unwrap();
     }
     assert_eq!(rig.data("m/idle", "b").as_array().unwrap().len(), 2);
     let with_three = rig.live.gauges();
     assert_eq!(with_three.held_topics, 3);
-    rig.world.advance(2_010);
+    rig.advance(2_010);
     assert_eq!(
         rig.live.gauges().held_topics,
         2,
@@ -431,12 +440,12 @@ fn idle_values_are_dropped_only_where_that_is_declared() {
         1,
         "seeded anew"
     );
-    rig.world.close(&rig.live, &on(1, None));
-    rig.world.advance(3_000);
+    rig.bed.disconnect(rig.client);
+    rig.advance(3_000);
     let left = rig.live.gauges();
-    assert_eq!((left.held_topics, rig.world.tasks()), (1, 0));
+    assert_eq!((left.held_topics, rig.bed.tasks()), (1, 0));
     assert!(left.held_bytes < with_three.held_bytes);
     rig.publish("idle:a", "created", &json!({"id": 1})).unwrap();
-    rig.world.advance(3_000);
+    rig.advance(3_000);
     assert_eq!(rig.live.gauges().held_topics, 1, "and the task comes back");
 }

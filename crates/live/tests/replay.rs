@@ -2,15 +2,14 @@
 
 #![allow(clippy::unwrap_used, reason = "tests")]
 
+#[path = "common/frames.rs"]
 #[allow(dead_code, reason = "every test uses another part of it")]
-mod common;
+mod frames;
 
-use std::sync::Arc;
-
-use common::{Recorder, ask, caller};
 use millstream_core::RawJson;
 use millstream_hub::PublishOptions;
-use millstream_live::{App, Ctx, Live, LiveError, Merge, Module, Problem, Stream};
+use millstream_live::testing::{Settings, Testbed};
+use millstream_live::{App, Ctx, LiveError, Merge, Module, Problem, Stream};
 use serde_json::{Value, json};
 
 type Cx = Ctx<(), String>;
@@ -38,41 +37,44 @@ async fn say_volatile(ctx: Cx, room: String, text: Value) -> Result<Option<u64>,
     Ok(published.seq)
 }
 
-fn live(stream: OurStream) -> Live<(), String> {
+type Bed = Testbed<(), String>;
+
+/// An application and ada. Topics number their events from 1.
+fn bed(stream: OurStream) -> Bed {
     let module = Module::new("m")
         .stream("room", stream)
         .call("say", say)
         .call("sayVolatile", say_volatile);
     let app = App::new(()).module(module).build().unwrap();
-    let platform = Arc::new(Recorder::keeping(app.retention()));
-    Live::new(app, platform)
+    let settings = Settings {
+        boot_unix_ms: 0,
+        message_bytes_max: 1_000_000,
+        ..Settings::default()
+    };
+    let mut bed = Testbed::with(app, settings);
+    bed.connect("ada".to_owned());
+    bed
 }
 
-fn call(live: &Live<(), String>, path: &str, args: Value, more: &str) -> Value {
-    let frame = format!(r#"{{"rpc":"{path}","id":"1","args":{args}{more}}}"#);
-    let caller = caller(Some("ada".to_owned()));
-    let (_, reply) = ask(live, &caller, frame.as_bytes());
-    serde_json::from_str(reply.unwrap().data.as_str()).unwrap()
+fn say_in(bed: &mut Bed, text: Value) -> Value {
+    bed.call(bed.client(0), "m/say", json!(["a", text]))
+        .unwrap()
 }
 
-fn say_in(live: &Live<(), String>, text: Value) -> Value {
-    call(live, "m/say", json!(["a", text]), "")["data"].clone()
-}
-
-fn subscribe(live: &Live<(), String>, seq: Option<Value>) -> Value {
+fn subscribe(bed: &mut Bed, seq: Option<Value>) -> Value {
     let seq = seq.map_or_else(String::new, |seq| format!(r#","seq":{seq}"#));
-    let more = format!(r#","stream":true{seq}"#);
-    call(live, "m/room", json!(["a"]), &more)
+    let members = frames::subscription(&json!(["a"])) + &seq;
+    frames::ask(bed, bed.client(0), "m/room", &members)
 }
 
 #[test]
 fn what_was_published_before_anybody_came_is_replayed() {
-    let live = live(room().topics("room:*").replay(3));
+    let mut bed = bed(room().topics("room:*").replay(3));
     for n in 1..=5 {
-        assert_eq!(say_in(&live, json!(n)), json!(n));
+        assert_eq!(say_in(&mut bed, json!(n)), json!(n));
     }
-    let volatile = call(&live, "m/sayVolatile", json!(["a", 0]), "");
-    assert_eq!(volatile["data"], Value::Null);
+    let volatile = bed.call(bed.client(0), "m/sayVolatile", json!(["a", 0]));
+    assert_eq!(volatile, Ok(Value::Null));
     let event = |n| json!({"event": "said", "data": n, "seq": n});
     for (seq, data) in [
         (json!(2), Some(vec![event(3), event(4), event(5)])),
@@ -86,7 +88,7 @@ fn what_was_published_before_anybody_came_is_replayed() {
         (json!(-1), None),
         (json!(1e300), None),
     ] {
-        let reply = subscribe(&live, Some(seq.clone()));
+        let reply = subscribe(&mut bed, Some(seq.clone()));
         assert_eq!(reply["replay"], json!(data.is_some()), "{seq}");
         assert_eq!(
             reply["data"],
@@ -94,15 +96,15 @@ fn what_was_published_before_anybody_came_is_replayed() {
         );
         assert_eq!(reply["seq"], 5);
     }
-    let first = subscribe(&live, None);
+    let first = subscribe(&mut bed, None);
     assert_eq!((&first["seq"], first.get("replay")), (&json!(5), None));
 }
 
 #[test]
 fn a_list_of_the_newest_is_always_loaded() {
-    let live = live(room().topics("room:*").replay(3).merge(Merge::Latest));
-    say_in(&live, json!(1));
-    let reply = subscribe(&live, Some(json!(0)));
+    let mut bed = bed(room().topics("room:*").replay(3).merge(Merge::Latest));
+    say_in(&mut bed, json!(1));
+    let reply = subscribe(&mut bed, Some(json!(0)));
     let told = (&reply["replay"], &reply["data"], &reply["seq"]);
     assert_eq!(told, (&json!(false), &json!(["all"]), &json!(1)));
 }
@@ -110,23 +112,23 @@ fn a_list_of_the_newest_is_always_loaded() {
 #[test]
 fn events_are_kept_as_subscribers_saw_them() {
     let shape = |text: String| Ok(format!("{text}!"));
-    let live = live(room().transform(shape).replay(3).topics("room:*"));
-    say_in(&live, json!("hello"));
-    let reply = subscribe(&live, Some(json!(0)));
+    let mut bed = bed(room().transform(shape).replay(3).topics("room:*"));
+    say_in(&mut bed, json!("hello"));
+    let reply = subscribe(&mut bed, Some(json!(0)));
     assert_eq!(reply["data"][0]["data"], "hello!");
 }
 
 #[test]
 fn more_than_a_client_reads_is_loaded_instead() {
-    let live = live(room().topics("room:*").replay(10));
+    let mut bed = bed(room().topics("room:*").replay(10));
     let text = "x".repeat(400_000);
     for _ in 0..2 {
-        say_in(&live, json!(text));
+        say_in(&mut bed, json!(text));
     }
-    let whole = subscribe(&live, Some(json!(0)));
+    let whole = subscribe(&mut bed, Some(json!(0)));
     assert_eq!(whole["data"].as_array().unwrap().len(), 2);
-    say_in(&live, json!(text));
-    let reply = subscribe(&live, Some(json!(0)));
+    say_in(&mut bed, json!(text));
+    let reply = subscribe(&mut bed, Some(json!(0)));
     assert_eq!(
         (&reply["replay"], &reply["data"]),
         (&json!(false), &json!(["all"]))
@@ -140,10 +142,10 @@ fn an_event_during_the_load_is_not_lost_for_the_next_time() {
         Ok(["all"])
     };
     let stream = Stream::by(|room: String| format!("room:{room}")).load(load);
-    let live = live(stream.topics("room:*").replay(3));
-    let reply = subscribe(&live, None);
+    let mut bed = bed(stream.topics("room:*").replay(3));
+    let reply = subscribe(&mut bed, None);
     assert_eq!(reply["seq"], 0, "as it was before anything was read");
-    let again = subscribe(&live, Some(reply["seq"].clone()));
+    let again = subscribe(&mut bed, Some(reply["seq"].clone()));
     assert_eq!(
         again["data"],
         json!([{"event": "said", "data": "meanwhile", "seq": 1}])
@@ -152,9 +154,9 @@ fn an_event_during_the_load_is_not_lost_for_the_next_time() {
 
 #[test]
 fn without_replay_there_is_no_number() {
-    let live = live(room());
-    say_in(&live, json!(1));
-    let reply = subscribe(&live, Some(json!(0)));
+    let mut bed = bed(room());
+    say_in(&mut bed, json!(1));
+    let reply = subscribe(&mut bed, Some(json!(0)));
     assert_eq!((&reply["replay"], reply.get("seq")), (&json!(false), None));
 }
 

@@ -3,8 +3,47 @@
 use core::time::Duration;
 
 use super::record::PublishedEvent;
-use super::testbed::{CallId, ClientId, Testbed};
+use super::testbed::{CallId, ClientId, StreamId, Testbed};
+use super::uploads::UploadId;
 use crate::user::User;
+
+/// What a client has asked: a call, an upload or the value of a stream. For
+/// [`Testbed::drop_call`].
+#[derive(Debug, Clone, Copy)]
+pub struct Request {
+    client: usize,
+    kind: Kind,
+}
+
+#[derive(Debug, Clone, Copy)]
+enum Kind {
+    Call(usize),
+    Stream(usize),
+}
+
+impl From<CallId> for Request {
+    fn from(call: CallId) -> Self {
+        Self {
+            client: call.client,
+            kind: Kind::Call(call.call),
+        }
+    }
+}
+
+impl From<UploadId> for Request {
+    fn from(upload: UploadId) -> Self {
+        CallId::from(upload).into()
+    }
+}
+
+impl From<StreamId> for Request {
+    fn from(stream: StreamId) -> Self {
+        Self {
+            client: stream.client,
+            kind: Kind::Stream(stream.stream),
+        }
+    }
+}
 
 impl<S: Send + Sync + 'static, U: User> Testbed<S, U> {
     /// What was published since the last time, by the application and by the framework (streams
@@ -55,9 +94,9 @@ impl<S: Send + Sync + 'static, U: User> Testbed<S, U> {
         }
     }
 
-    /// Drops the future of a call or upload where it waits, with the other calls of its batch, as
-    /// the end of the server does. Its function runs no further, only the destructors of what it
-    /// holds. There is no reply: the client waits until its time is over.
+    /// Drops the future of a call, an upload or a subscription where it waits, with the others of
+    /// its batch, as the end of the server does. Its function runs no further, only the destructors
+    /// of what it holds. There is no reply: the client waits until its time is over.
     ///
     /// ```
     /// use millstream_live::testing::Testbed;
@@ -82,14 +121,16 @@ impl<S: Send + Sync + 'static, U: User> Testbed<S, U> {
     ///
     /// # Panics
     /// When it does not wait for anything: it is finished, or has not arrived.
-    pub fn drop_call(&mut self, call: impl Into<CallId>) {
-        let call = call.into();
-        self.note(format_args!("a call of client {} is dropped", call.client));
-        let client = &self.clients[call.client];
-        let dropped = client
-            .conn
-            .zip(client.id_of(call.call))
-            .is_some_and(|(conn, id)| self.host.drop_call(conn, id));
+    pub fn drop_call(&mut self, call: impl Into<Request>) {
+        let Request { client, kind } = call.into();
+        self.note(format_args!("a call of client {client} is dropped"));
+        let client = &self.clients[client];
+        let id = match kind {
+            Kind::Call(call) => client.id_of(call),
+            Kind::Stream(stream) => client.streams[stream].asking.as_deref(),
+        };
+        let dropped = client.conn.zip(id);
+        let dropped = dropped.is_some_and(|(conn, id)| self.host.drop_call(conn, id));
         assert!(dropped, "the call is not running");
         self.after();
     }

@@ -107,6 +107,7 @@ mod testbed;
 mod trace;
 mod uploads;
 
+pub use faults::Request;
 pub use outcome::{CallError, Outcome, assert_denied};
 pub use record::{Behind, PublishedEvent};
 pub use settings::{Chaos, Settings};

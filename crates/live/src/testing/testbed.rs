@@ -34,8 +34,8 @@ pub struct ClientId(pub(super) usize);
 /// A stream of a client.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct StreamId {
-    client: usize,
-    stream: usize,
+    pub(super) client: usize,
+    pub(super) stream: usize,
 }
 
 /// A call of a client that was started.

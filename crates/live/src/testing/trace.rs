@@ -8,6 +8,9 @@ use millstream_core::Millis;
 /// Steps that are printed.
 const STEPS_KEPT: usize = 80;
 
+/// Characters printed of a step: arguments may be long.
+const STEP_CHARS_MAX: usize = 500;
+
 /// The last steps of a run; printed when it ends in a panic.
 pub(super) struct Trace {
     pub(super) seed: u64,
@@ -29,8 +32,12 @@ impl Trace {
             self.steps.pop_front();
         }
         self.total += 1;
-        self.steps
-            .push_back(format!("{:>8} {step}", now.to_string()));
+        let mut step = format!("{:>8} {step}", now.to_string());
+        if let Some((end, _)) = step.char_indices().nth(STEP_CHARS_MAX) {
+            step.truncate(end);
+            step.push('…');
+        }
+        self.steps.push_back(step);
     }
 }
 
