@@ -195,3 +195,13 @@ fn every_exchange_is_as_the_vectors_say() {
     }
     assert_eq!(played, 80);
 }
+
+#[test]
+fn a_function_that_is_dropped_before_it_ran_is_answered() {
+    let mut rig = Rig::new(app(&Arc::default()), Somebody);
+    let open = b"\x01\x03\0\0\0\x02\0\0\0\0\0\x12{\"rpc\":\"files/up\"}";
+    drop(rig.live.handle_message(&rig.caller, open));
+    let replies = rig.replies();
+    assert_eq!(replies[0]["data"]["code"], "INTERNAL_ERROR");
+    assert_eq!((replies.len(), rig.live.uploads()), (1, 0));
+}

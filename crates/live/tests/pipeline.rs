@@ -6,10 +6,12 @@
 mod common;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use common::{Recorder, ask, caller};
+use millstream_core::RawJson;
 use millstream_live::testing::{Outcome, Testbed, assert_denied};
-use millstream_live::{App, Builder, Ctx, Live, LiveError, Module, Next, Problem};
+use millstream_live::{App, Builder, Call, Ctx, Live, LiveError, Module, Next, Problem, Rate};
 use parking_lot::Mutex;
 use serde_json::{Value, json};
 
@@ -199,4 +201,25 @@ fn a_call_that_does_not_wait_allocates_a_fixed_number_of_times() {
     assert_eq!(count(), first);
     // Arguments; context; the call's future and the function's; result; reply.
     assert!(first <= 8, "{first}");
+}
+
+#[test]
+fn a_limited_call_that_passes_costs_one_allocation_for_each_policy_at_most() {
+    let plain = async |_: Ctx<(), ()>| Ok(RawJson::NULL);
+    let rate = Rate::new(u32::MAX, Duration::from_secs(1));
+    let module = Module::new("m")
+        .call("plain", plain)
+        .call_with("limited", Call::new(plain).rate_limit(rate));
+    let app = App::<(), ()>::new(()).module(module).build().unwrap();
+    let live = Live::new(app, Arc::new(Recorder::default()));
+    let caller = caller(None);
+    let count = |path: &str| {
+        let frame = format!(r#"{{"rpc":"{path}","id":"k1"}}"#);
+        let call = || drop(ask(&live, &caller, frame.as_bytes()));
+        call();
+        allocation_counter::measure(call).count_total
+    };
+    let (plain, limited) = (count("m/plain"), count("m/limited"));
+    // The chain, the start of the function, and the future around both.
+    assert!(limited <= plain + 3, "{limited} {plain}");
 }

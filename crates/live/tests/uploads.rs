@@ -2,20 +2,19 @@
 
 #![allow(clippy::unwrap_used, reason = "tests")]
 
-#[allow(dead_code, reason = "every test uses another part of it")]
-mod common;
-
 use std::borrow::Cow;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
-use common::client::Rig;
-use futures_util::{StreamExt, future};
+use futures_util::{FutureExt, StreamExt, future};
+use millstream_core::RawJsonRef;
+use millstream_live::testing::{ClientId, Testbed};
 use millstream_live::{
-    App, BinaryCall, Builder, Ctx, Handled, Limits, LiveError, Module, Problem, Upload, UploadCall,
+    App, BinaryCall, Builder, Ctx, Limits, Live, LiveError, Module, Problem, Upload, UploadCall,
 };
+use millstream_wire::{UploadChunk, encode_binary_call, encode_cancel, encode_chunk};
 use parking_lot::Mutex;
 use serde_json::{Value, json};
 
@@ -80,8 +79,89 @@ fn app(upload: Receive) -> Builder<State, Somebody> {
     App::new(State::default()).module(module)
 }
 
-fn rig(upload: Receive) -> Rig<State, Somebody> {
-    Rig::new(app(upload).build().unwrap(), Somebody)
+/// An application and one client, who writes the frames of its uploads by hand.
+struct Rig {
+    bed: Testbed<State, Somebody>,
+    live: Live<State, Somebody>,
+    client: ClientId,
+    /// Frames of the client that were looked at.
+    seen: usize,
+}
+
+fn rig(upload: Receive) -> Rig {
+    Rig::new(app(upload))
+}
+
+impl Rig {
+    fn new(app: Builder<State, Somebody>) -> Self {
+        let mut bed = Testbed::new(app.build().unwrap());
+        let client = bed.connect(Somebody);
+        Self {
+            live: bed.live(),
+            bed,
+            client,
+            seen: 0,
+        }
+    }
+
+    fn receive(&mut self, message: &[u8]) {
+        self.bed.send_binary(self.client, message);
+    }
+
+    fn open(&mut self, upload: u32, path: &str) {
+        let header = format!(r#"{{"rpc":"{path}"}}"#);
+        self.send(upload, 0, false, Some(&header), b"");
+    }
+
+    fn chunk(&mut self, upload: u32, number: u32, last: bool, payload: &[u8]) {
+        let header = (number == 0).then_some(r#"{"rpc":"up/run","args":["a"]}"#);
+        self.send(upload, number, last, header, payload);
+    }
+
+    fn send(&mut self, upload: u32, number: u32, last: bool, header: Option<&str>, payload: &[u8]) {
+        let chunk = UploadChunk {
+            upload,
+            number,
+            last,
+            header: header.map(|text| RawJsonRef::parse_str(text).unwrap()),
+            payload,
+        };
+        let mut frame = Vec::new();
+        encode_chunk(&mut frame, &chunk).unwrap();
+        self.receive(&frame);
+    }
+
+    fn cancel(&mut self, upload: u32) {
+        let mut frame = Vec::new();
+        encode_cancel(&mut frame, upload);
+        self.receive(&frame);
+    }
+
+    fn call(&mut self, header: &str, payload: &[u8]) {
+        let mut frame = Vec::new();
+        let header = RawJsonRef::parse_str(header).unwrap();
+        encode_binary_call(&mut frame, header, payload).unwrap();
+        self.receive(&frame);
+    }
+
+    fn pass(&mut self, millis: u64) {
+        self.bed.advance(Duration::from_millis(millis));
+    }
+
+    fn is_paused(&self) -> bool {
+        self.bed.is_paused(self.client)
+    }
+
+    /// The replies since the last time.
+    fn replies(&mut self) -> Vec<Value> {
+        let frames = self.bed.frames(self.client).skip(self.seen);
+        let frames: Vec<Value> = frames
+            .map(|frame| serde_json::from_str(frame).unwrap())
+            .collect();
+        self.seen += frames.len();
+        let reply = |frame: &Value| frame["topic"] == "__rpc" || frame["topic"] == "__upload";
+        frames.into_iter().filter(reply).collect()
+    }
 }
 
 fn code(reply: &Value) -> &str {
@@ -96,11 +176,11 @@ fn a_slow_function_pauses_its_connection_and_fails_nothing() {
     for number in 1..=1_000 {
         rig.chunk(1, number, number == 1_000, &[7; 100]);
     }
-    assert!(rig.world.is_paused(rig.conn()));
+    assert!(rig.is_paused());
     rig.pass(11_000);
     let reply = rig.replies().pop().unwrap();
     assert_eq!(reply["data"]["data"], 100_001);
-    assert!(!rig.world.is_paused(rig.conn()));
+    assert!(!rig.is_paused());
     assert!(rig.live.upload_stats().pauses > 100);
 }
 
@@ -132,7 +212,7 @@ fn every_ending_is_answered_once_and_heard_by_the_function() {
     rig.chunk(3, 2, true, b"");
     rig.chunk(4, 0, false, b"x");
     rig.pass(0);
-    drop(rig.live.handle_closed(rig.conn()));
+    rig.bed.disconnect(rig.client);
     let replies = rig.replies();
     let codes: Vec<&str> = replies.iter().map(code).collect();
     assert_eq!(codes, ["CANCELLED", "PAYLOAD_TOO_LARGE", "INVALID_REQUEST"]);
@@ -145,7 +225,7 @@ fn every_ending_is_answered_once_and_heard_by_the_function() {
     assert_eq!(rig.live.app().state().take_log(), ends);
     assert_eq!(rig.live.uploads(), 0);
     rig.pass(400_000);
-    assert_eq!(rig.world.tasks(), 0);
+    assert_eq!(rig.bed.tasks(), 0);
 }
 
 #[test]
@@ -190,7 +270,7 @@ fn an_upload_is_a_stream_and_cancelled_ends_with_its_function() {
         2,
         "empty ones do not count"
     );
-    let over = common::finish(Box::pin(kept.lock().take().unwrap())).unwrap();
+    let over = kept.lock().take().unwrap().now_or_never().unwrap();
     assert_eq!(over.message(), "upload is over");
 }
 
@@ -236,8 +316,7 @@ fn panics_and_functions_that_read_nothing_are_answered() {
 fn a_client_that_falls_silent_gives_its_place_back() {
     let mut limits = Limits::default();
     limits.uploads.idle_after = Duration::from_secs(1);
-    let app = app(Receive::new(sum)).limits(limits).build().unwrap();
-    let mut rig = Rig::new(app, Somebody);
+    let mut rig = Rig::new(app(Receive::new(sum)).limits(limits));
     rig.chunk(1, 0, false, b"x");
     rig.pass(900);
     rig.chunk(1, 1, false, b"x");
@@ -246,7 +325,7 @@ fn a_client_that_falls_silent_gives_its_place_back() {
     rig.pass(200);
     assert_eq!(code(&rig.replies()[0]), "TIMEOUT");
     rig.pass(2_000);
-    assert_eq!(rig.world.tasks(), 0, "nobody looks any more");
+    assert_eq!(rig.bed.tasks(), 0, "nobody looks any more");
     rig.chunk(1, 0, false, b"x");
     rig.pass(1_100);
     assert_eq!(code(&rig.replies()[0]), "TIMEOUT", "somebody looks again");
@@ -258,8 +337,7 @@ fn bytes_of_the_whole_process_are_bounded() {
     limits.upload_budget.waiting_bytes_max = 1_000;
     let never =
         async |_: Cx, upload: Upload, _: Value| -> Result<(), _> { Err(upload.cancelled().await) };
-    let app = app(Receive::new(never)).limits(limits).build().unwrap();
-    let mut rig = Rig::new(app, Somebody);
+    let mut rig = Rig::new(app(Receive::new(never)).limits(limits));
     rig.chunk(1, 0, false, &[0; 500]);
     rig.pass(0);
     rig.chunk(2, 0, false, &[0; 500]);
@@ -291,32 +369,24 @@ fn limits_of_concurrency_count_in_the_order_of_opening() {
 
 #[test]
 fn a_connection_with_too_much_under_way_opens_nothing_but_goes_on_with_what_runs() {
-    let mut rig = rig(Receive::new(sum));
+    let mut limits = Limits::default();
+    limits.messages_in_flight_max = 1;
+    let mut rig = Rig::new(app(Receive::new(sum)).limits(limits));
     rig.chunk(1, 0, false, b"x");
-    rig.pass(0);
-    let refuse = |rig: &Rig<State, Somebody>, message: &[u8]| {
-        let Handled::Claimed(done) = rig.live.refuse_message(&rig.caller, message) else {
-            panic!("claimed");
-        };
-        common::finish(done).unwrap()
-    };
-    let open = b"\x01\x03\0\0\0\x02\0\0\0\0\0\x10{\"rpc\":\"up/run\"}";
-    assert!(refuse(&rig, open).is_none());
-    assert_eq!(code(&rig.replies()[0]), "OVERLOADED");
-    assert!(refuse(&rig, b"\x01\x02\0\0\0\x01\0\0\0\x01yz").is_none());
+    rig.open(2, "up/run");
+    let refused = rig.replies();
+    assert_eq!((code(&refused[0]), refused.len()), ("OVERLOADED", 1));
+    assert_eq!(refused[0]["event"], "00000002");
+    rig.chunk(1, 1, false, b"y");
+    assert!(rig.replies().is_empty());
+    rig.call(r#"{"rpc":"a/b","id":"7"}"#, b"  payload");
+    let refused = rig.replies();
+    assert_eq!((code(&refused[0]), refused.len()), ("OVERLOADED", 1));
+    assert_eq!(refused[0]["event"], "7");
+    rig.chunk(1, 2, true, b"z");
     assert_eq!(rig.replies()[0]["data"]["data"], 3);
-    let call = b"\0\0\x17{\"rpc\":\"a/b\",\"id\":\"7\"}  payload";
-    let reply = refuse(&rig, call).unwrap();
-    assert!(reply.event == "7" && reply.data.as_str().contains("OVERLOADED"));
-}
-
-#[test]
-fn a_function_that_is_dropped_before_it_ran_is_answered() {
-    let mut rig = rig(Receive::new(sum));
-    let open = b"\x01\x03\0\0\0\x02\0\0\0\0\0\x10{\"rpc\":\"up/run\"}";
-    drop(rig.live.handle_message(&rig.caller, open));
-    assert_eq!(code(&rig.replies()[0]), "INTERNAL_ERROR");
-    assert_eq!(rig.live.uploads(), 0);
+    rig.call(r#"{"rpc":"a/b","id":"8"}"#, b"  payload");
+    assert_eq!(code(&rig.replies()[0]), "NOT_FOUND", "there is room again");
 }
 
 #[test]
@@ -367,14 +437,11 @@ fn scopes_and_layers_hold_for_bytes_as_for_everything() {
             ctx.state().log(ctx.path());
             next.run(ctx).await
         });
-    let mut rig = Rig::new(app.build().unwrap(), Somebody);
-    let call = |payload: &str| {
-        let header = r#"{"rpc":"m/b","id":"1","args":[1]}"#;
-        format!("\0\0{}{header}{payload}", char::from(header.len() as u8)).into_bytes()
-    };
-    assert!(rig.receive(&call("ab")) && rig.receive(&call("abc")));
-    let open = b"\x01\x03\0\0\0\x02\0\0\0\0\0\x0d{\"rpc\":\"m/u\"}";
-    assert!(rig.receive(open));
+    let mut rig = Rig::new(app);
+    let header = r#"{"rpc":"m/b","id":"1","args":[1]}"#;
+    rig.call(header, b"ab");
+    rig.call(header, b"abc");
+    rig.open(2, "m/u");
     let replies = rig.replies();
     assert_eq!(replies[0]["data"], json!({"ok": true, "data": 2}));
     assert_eq!(code(&replies[1]), "FORBIDDEN");

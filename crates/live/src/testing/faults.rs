@@ -7,18 +7,28 @@ use super::testbed::{CallId, ClientId, StreamId, Testbed};
 use super::uploads::UploadId;
 use crate::user::User;
 
-/// What a client has asked: a call, an upload or the value of a stream. For
-/// [`Testbed::drop_call`].
-#[derive(Debug, Clone, Copy)]
+/// What a client has asked: a call, an upload, the value of a stream, or with
+/// [`send_text`](Testbed::send_text) under an id of the test's own. For [`Testbed::drop_call`].
+#[derive(Debug, Clone)]
 pub struct Request {
     client: usize,
     kind: Kind,
 }
 
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 enum Kind {
     Call(usize),
     Stream(usize),
+    Id(String),
+}
+
+impl From<(ClientId, &str)> for Request {
+    fn from((client, id): (ClientId, &str)) -> Self {
+        Self {
+            client: client.0,
+            kind: Kind::Id(id.to_owned()),
+        }
+    }
 }
 
 impl From<CallId> for Request {
@@ -125,9 +135,10 @@ impl<S: Send + Sync + 'static, U: User> Testbed<S, U> {
         let Request { client, kind } = call.into();
         self.note(format_args!("a call of client {client} is dropped"));
         let client = &self.clients[client];
-        let id = match kind {
-            Kind::Call(call) => client.id_of(call),
-            Kind::Stream(stream) => client.streams[stream].asking.as_deref(),
+        let id = match &kind {
+            Kind::Call(call) => client.id_of(*call),
+            Kind::Stream(stream) => client.streams[*stream].asking.as_deref(),
+            Kind::Id(id) => Some(id.as_str()),
         };
         let dropped = client.conn.zip(id);
         let dropped = dropped.is_some_and(|(conn, id)| self.host.drop_call(conn, id));

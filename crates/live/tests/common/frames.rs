@@ -66,12 +66,3 @@ pub(crate) fn subscribe<S: Send + Sync + 'static, U: User>(
 pub(crate) fn subscription(args: &Value) -> String {
     format!(r#","args":{args},"stream":true"#)
 }
-
-/// The code of a reply, or `ok`.
-pub(crate) fn code(reply: &Value) -> &str {
-    if reply["ok"] == true {
-        "ok"
-    } else {
-        reply["code"].as_str().expect("a reply")
-    }
-}
