@@ -160,9 +160,9 @@ fn play(entry: &Value) -> (Vec<bool>, Vec<Value>) {
     let replies = rig.replies();
     // Nothing is left behind, and nobody looks for silent uploads any more.
     drop(rig.live.handle_closed(rig.conn()));
-    rig.world.pass(400_000);
-    assert_eq!((rig.live.uploads(), rig.world.tasks()), (0, 0), "{name}");
-    assert_eq!(rig.world.replies(), Vec::<Value>::new(), "{name}");
+    rig.recorder.pass(400_000);
+    assert_eq!((rig.live.uploads(), rig.recorder.tasks()), (0, 0), "{name}");
+    assert_eq!(rig.recorder.replies(), Vec::<Value>::new(), "{name}");
     (accepted, replies)
 }
 
@@ -204,4 +204,32 @@ fn a_function_that_is_dropped_before_it_ran_is_answered() {
     let replies = rig.replies();
     assert_eq!(replies[0]["data"]["code"], "INTERNAL_ERROR");
     assert_eq!((replies.len(), rig.live.uploads()), (1, 0));
+}
+
+/// Takes a chunk every 10 ms.
+async fn slowly(ctx: Cx, mut upload: Upload, _: Value) -> Result<u64, LiveError> {
+    while let Some(chunk) = upload.next().await {
+        chunk?;
+        ctx.platform().sleep(Duration::from_millis(10)).await;
+    }
+    Ok(upload.bytes())
+}
+
+#[test]
+fn a_platform_is_told_to_stop_reading_and_to_go_on_in_turn() {
+    let slowly = UploadCall::new(slowly).buffered_chunks(4);
+    let module = Module::new("up").upload_with("run", slowly);
+    let app = App::new(State::default()).module(module).build().unwrap();
+    let mut rig = Rig::new(app, Somebody);
+    rig.chunk(1, 0, false, &[7; 100]);
+    rig.pass(0);
+    for number in 1..=200 {
+        rig.chunk(1, number, number == 200, &[7; 100]);
+    }
+    assert!(rig.recorder.is_paused(rig.conn()));
+    rig.pass(2_100);
+    // The platform has looked at each of them.
+    assert!(rig.live.upload_stats().pauses > 20);
+    assert!(!rig.recorder.is_paused(rig.conn()));
+    assert_eq!(rig.replies()[0]["data"]["data"], 20_100);
 }

@@ -85,7 +85,7 @@ fn check_newest(got: &[u64], from: u64) -> u64 {
     assert!(came > 0 && came < 15, "{got:?}");
     let last = from + 19;
     let mut expected: Vec<u64> = (from..from + came).collect();
-    let same = (last - (from + came)) % 2 == 0;
+    let same = (last - (from + came)).is_multiple_of(2);
     expected.extend(if same {
         [last, last - 1]
     } else {

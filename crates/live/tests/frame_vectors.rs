@@ -313,6 +313,7 @@ fn every_call_is_answered_as_the_vectors_say() {
             }
             let accepted = accepted.next().unwrap();
             let (claimed, reply) = ask(live, &who, &message(frame));
+            recorder.run();
             if name == "nesting of 65 is dropped" {
                 assert_eq!(
                     reply.unwrap().data.get().field("ok").unwrap().as_str(),

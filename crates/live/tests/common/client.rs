@@ -1,4 +1,4 @@
-//! A client of uploads: frames in, and a host that runs what they start.
+//! A client whose messages may be refused, and a host that runs what they start.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -8,12 +8,12 @@ use millstream_live::{App, Caller, Handled, Live, User};
 use millstream_wire::{UploadChunk, encode_cancel, encode_chunk};
 use serde_json::Value;
 
-use super::world::World;
+use super::Recorder;
 
-/// An application, the world below it, and one connection.
+/// An application, the platform below it, and one connection.
 pub(crate) struct Rig<S, U> {
     pub(crate) live: Live<S, U>,
-    pub(crate) world: Arc<World>,
+    pub(crate) recorder: Arc<Recorder>,
     pub(crate) caller: Caller<U>,
     /// What was not read because reading is paused.
     unread: VecDeque<Vec<u8>>,
@@ -21,10 +21,10 @@ pub(crate) struct Rig<S, U> {
 
 impl<S: Send + Sync + 'static, U: User> Rig<S, U> {
     pub(crate) fn new(app: App<S, U>, user: U) -> Self {
-        let world = Arc::new(World::default());
+        let recorder = Arc::new(Recorder::default());
         Self {
-            live: Live::new(app, Arc::clone(&world) as _),
-            world,
+            live: Live::new(app, Arc::clone(&recorder) as _),
+            recorder,
             caller: super::caller(Some(user)),
             unread: VecDeque::new(),
         }
@@ -36,7 +36,7 @@ impl<S: Send + Sync + 'static, U: User> Rig<S, U> {
 
     /// A message arrives; whether it was claimed. Nothing is polled yet.
     pub(crate) fn receive(&mut self, message: &[u8]) -> bool {
-        if self.world.is_paused(self.conn()) || !self.unread.is_empty() {
+        if self.recorder.is_paused(self.conn()) || !self.unread.is_empty() {
             self.unread.push_back(message.to_vec());
             return true;
         }
@@ -47,12 +47,12 @@ impl<S: Send + Sync + 'static, U: User> Rig<S, U> {
         let Handled::Claimed(running) = self.live.handle_message(&self.caller, message) else {
             return false;
         };
-        let world = Arc::clone(&self.world);
+        let recorder = Arc::clone(&self.recorder);
         millstream_live::Platform::spawn(
-            &*self.world,
+            &*self.recorder,
             Box::pin(async move {
                 if let Some(reply) = running.await {
-                    world.note(&reply);
+                    recorder.note(&reply);
                 }
             }),
         );
@@ -62,15 +62,15 @@ impl<S: Send + Sync + 'static, U: User> Rig<S, U> {
     /// Lets time pass and everything run.
     pub(crate) fn pass(&mut self, ms: u64) {
         for _ in 0..=ms {
-            self.world.pass(u64::from(ms > 0));
-            while !self.world.is_paused(self.conn())
+            self.recorder.pass(u64::from(ms > 0));
+            while !self.recorder.is_paused(self.conn())
                 && let Some(message) = self.unread.pop_front()
             {
                 self.read(&message);
-                self.world.run();
+                self.recorder.run();
             }
         }
-        self.world.run();
+        self.recorder.run();
     }
 
     pub(crate) fn chunk(&mut self, upload: u32, number: u32, last: bool, payload: &[u8]) {
@@ -97,6 +97,6 @@ impl<S: Send + Sync + 'static, U: User> Rig<S, U> {
     /// The replies so far, after everything has run.
     pub(crate) fn replies(&mut self) -> Vec<Value> {
         self.pass(0);
-        self.world.replies()
+        self.recorder.replies()
     }
 }
