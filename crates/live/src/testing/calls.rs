@@ -15,7 +15,8 @@ impl<S: Send + Sync + 'static, U: User> Testbed<S, U> {
     /// Arguments are a tuple, list, or a single value; `()` is none.
     ///
     /// # Errors
-    /// What the client is told; `TIMEOUT` after [`Settings::timeout`].
+    /// What the client is told; `TIMEOUT` after
+    /// [`Settings::timeout`](super::Settings::timeout).
     pub fn call(&mut self, client: ClientId, path: &str, args: impl Serialize) -> Outcome {
         let call = self.start(client, path, args);
         self.wait(call)

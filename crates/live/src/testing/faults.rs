@@ -62,13 +62,13 @@ impl<S: Send + Sync + 'static, U: User> Testbed<S, U> {
     /// ```
     /// use millstream_live::testing::{Behind, Testbed};
     /// use millstream_live::{App, Ctx, Module, Stream};
-    /// use serde_json::json;
+    /// use serde_json::{Value, json};
     ///
     /// let prices = Module::new("prices")
     ///     .call("set", async |ctx: Ctx<(), ()>, id: u32| {
     ///         ctx.publish("prices", "updated", &json!({"id": id, "secret": 1})).map(drop)
     ///     })
-    ///     .stream("all", Stream::fixed("prices").volatile().transform(|mut row: serde_json::Value| {
+    ///     .stream("all", Stream::fixed("prices").volatile().transform(|mut row: Value| {
     ///         row["secret"].take();
     ///         Ok(row)
     ///     }));

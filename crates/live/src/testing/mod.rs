@@ -85,7 +85,7 @@
 //!
 //! | limit | value | at the limit |
 //! |---|---|---|
-//! | frames kept per client, events kept per stream, publishes not taken | 10,000 | the oldest are forgotten |
+//! | frames of a client, events of a stream, publishes | 10,000 each | the oldest are forgotten |
 //! | steps without time passing | 1,000,000 | panic: something goes round in circles |
 //! | bytes kept aside while reading is paused | none | the server's limit is 64 MiB |
 //! | tasks in a worker's inbox | 65,536 | publishes are refused, as by the server |
