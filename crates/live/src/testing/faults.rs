@@ -130,7 +130,8 @@ impl<S: Send + Sync + 'static, U: User> Testbed<S, U> {
     /// ```
     ///
     /// # Panics
-    /// When it does not wait for anything: it is finished, or has not arrived.
+    /// When it does not wait for anything: it is finished, or has not arrived. And when its client
+    /// has no connection any more.
     pub fn drop_call(&mut self, call: impl Into<Request>) {
         let Request { client, kind } = call.into();
         self.note(format_args!("a call of client {client} is dropped"));
