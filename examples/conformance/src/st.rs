@@ -95,6 +95,7 @@ async fn emit(
     json: Json,
 ) -> Result<RawJson, LiveError> {
     let json = data(json);
+    let _order = ctx.state().in_order();
     rows::apply(ctx.state(), &kind, &space, &event, &json)?;
     let topic = format!("{kind}:{space}");
     ctx.publish_raw(&topic, &event, json.get(), Default::default())?;

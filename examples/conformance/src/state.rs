@@ -4,7 +4,7 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
 use millstream_core::RawJson;
-use parking_lot::Mutex;
+use parking_lot::{Mutex, MutexGuard};
 use serde_json::Value;
 
 /// Names in each table; a new one beyond that is ignored.
@@ -19,6 +19,7 @@ pub(crate) type Shared = Arc<State>;
 #[derive(Debug, Default)]
 pub(crate) struct State {
     inner: Mutex<Inner>,
+    order: Mutex<()>,
 }
 
 #[derive(Debug, Default)]
@@ -83,15 +84,15 @@ impl State {
         self.inner.lock().logs.remove(name);
     }
 
+    /// Held while rows are changed and the change is published, so that whoever follows the events
+    /// ends with what the rows say, however many write at once.
+    pub(crate) fn in_order(&self) -> MutexGuard<'_, ()> {
+        self.order.lock()
+    }
+
     /// The rows of a kind and space; an empty list, or null for kind `value`, at first.
     pub(crate) fn rows(&self, kind: &str, space: &str) -> RawJson {
-        let inner = self.inner.lock();
-        let first = match kind {
-            "value" => RawJson::NULL,
-            _ => RawJson::EMPTY_LIST,
-        };
-        let key = (kind.to_owned(), space.to_owned());
-        inner.rows.get(&key).cloned().unwrap_or(first)
+        self.inner.lock().rows(kind, space)
     }
 
     /// Changes the rows of a kind and space. On an error they stay as they were.
@@ -101,9 +102,11 @@ impl State {
         space: &str,
         change: impl FnOnce(&mut Value),
     ) -> Result<(), serde_json::Error> {
-        let mut rows: Value = serde_json::from_str(self.rows(kind, space).as_str())?;
+        let mut inner = self.inner.lock();
+        let mut rows: Value = serde_json::from_str(inner.rows(kind, space).as_str())?;
         change(&mut rows);
-        self.set_rows(kind, space, RawJson::from_serialize(&rows)?);
+        let rows = RawJson::from_serialize(&rows)?;
+        insert(&mut inner.rows, (kind.to_owned(), space.to_owned()), rows);
         Ok(())
     }
 
@@ -113,6 +116,17 @@ impl State {
             (kind.to_owned(), space.to_owned()),
             rows,
         );
+    }
+}
+
+impl Inner {
+    fn rows(&self, kind: &str, space: &str) -> RawJson {
+        let first = match kind {
+            "value" => RawJson::NULL,
+            _ => RawJson::EMPTY_LIST,
+        };
+        let key = (kind.to_owned(), space.to_owned());
+        self.rows.get(&key).cloned().unwrap_or(first)
     }
 }
 
