@@ -88,6 +88,20 @@ pub(crate) fn typescript_server() -> Outcome {
         .current_dir(&folder))
 }
 
+/// The published svelte-realtime on that client, in Node and in a browser, against the conformance
+/// application. The tests start it, kill it and start it again.
+pub(crate) fn svelte_realtime() -> Outcome {
+    let folder = root().join("clients/ts");
+    install::node_packages(&folder)?;
+    let mut build = cargo();
+    build.args(["build", "--quiet", "--locked"]);
+    run(build.args(["--package", "conformance"]))?;
+    run(command("npm")
+        .args(["run", "test:app", "--loglevel=error"])
+        .env("CONFORMANCE_BIN", target_dir().join("debug/conformance"))
+        .current_dir(&folder))
+}
+
 fn transport(client: &[&str]) -> Outcome {
     let folder = root().join("clients/transport-test");
     install::node_packages(&folder)?;

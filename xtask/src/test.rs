@@ -32,6 +32,7 @@ const FULL: &[Step] = &[
     ("browser", node::browser),
     ("TypeScript client", node::typescript),
     ("TypeScript client, real server", node::typescript_server),
+    ("svelte-realtime, real server", node::svelte_realtime),
 ];
 
 /// Runs the steps, or those whose name contains `only`.

@@ -30,8 +30,8 @@ after(async () => {
 	site.close();
 	await server.stop();
 });
-for (const { name, run } of checks) {
-	test(name, async () => {
+for (const { name, run, browser } of checks) {
+	test(name, { skip: browser ? 'needs a browser' : false }, async () => {
 		try {
 			await run(world);
 		} finally {
