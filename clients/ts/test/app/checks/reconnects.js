@@ -10,8 +10,10 @@ const STREAMS = [
 	{ path: 'st/sku', kind: 'sku', key: 'sku', put: 'created', change: 'updated', drop: 'deleted' },
 	{ path: 'st/who', kind: 'who', key: 'key', put: 'join', change: 'join', drop: 'leave' },
 	{ path: 'st/ptr', kind: 'ptr', key: 'key', put: 'update', change: 'update', drop: 'remove' },
+	{ path: 'st/replay', kind: 'replay', key: 'id', put: 'created', change: 'updated', drop: 'deleted' },
 	{ path: 'st/value', kind: 'value', put: 'set' },
-	{ path: 'st/lines', kind: 'log', put: 'said' }
+	{ path: 'st/lines', kind: 'log', put: 'said' },
+	{ path: 'st/replog', kind: 'replog', put: 'said' }
 ];
 
 /** Removing moves the last item into the gap on the client, so the order of a keyed list says nothing. */
@@ -24,7 +26,7 @@ const sorted = (rows, key) => [...rows].sort((a, b) => (a[key] < b[key] ? -1 : 1
  */
 function agree({ kind, key }, shown, truth) {
 	if (key) return [sorted(shown, key), sorted(truth, key)];
-	if (kind !== 'log') return [shown, truth];
+	if (kind === 'value') return [shown, truth];
 	const once = shown.filter((line, at) => shown.lastIndexOf(line) === at);
 	return [once, truth.slice(truth.length - once.length)];
 }
@@ -205,6 +207,60 @@ export const reconnects = [
 		await Promise.all(all.map((_, i) => writer.call('st/emit', 'value', `${space}-${i}`, 'set', i)));
 		await until('all show what was set', () => all.every(({ last }, i) => last === i));
 		await until('all are well', () => all.every(({ status, error }) => status === 'connected' && error === null));
+	}),
+
+	check('streams that say only what changed end with everything', async (world) => {
+		const [page, writer] = [await world.page(), await world.page()];
+		const random = generator(7);
+		const id = () => freshSpace('row');
+		const drop = id();
+		// The version of `twoways` never changes, so only what is kept can tell: ten events since the last answer.
+		const feeds = [
+			['st/delta', 14, (n) => (n % 4 === 3 ? writer.call('st/deltaDrop', drop) : writer.call('st/deltaPut', n % 4 === 0 ? drop : id()))],
+			['st/bridge', 14, () => writer.call('st/bridgePut', { id: id() })],
+			['st/twoways', 7, () => writer.call('st/twowaysPut', { id: id() })]
+		];
+		for (const [path, most, put] of feeds) {
+			const stub = { merge: 'crud', key: 'id' };
+			const seen = follow(page.rt.__stream(path, stub));
+			await until(`${path} is there`, () => seen.status === 'connected');
+			for (let round = 0; round < 8; round++) {
+				await put(0);
+				const back = seen.statuses.filter((status) => status === 'connected').length + 1;
+				await page.wire('refuse', 60);
+				await page.wire('cut');
+				// Some rounds miss more than is kept.
+				for (let n = random.between(1, most); n > 0; n--) await put(n);
+				await until('it is back', () => seen.statuses.filter((status) => status === 'connected').length >= back);
+				await put(1);
+				const fresh = await world.page();
+				const all = follow(fresh.rt.__stream(path, stub));
+				await until('a fresh page has everything', () => all.status === 'connected');
+				const rows = sorted(all.last, 'id');
+				await becomes(`${path}: round ${round}`, () => sorted(seen.last, 'id'), rows);
+				fresh.close();
+			}
+			seen.stop();
+		}
+	}),
+
+	check('numbers of a server that died mean nothing to the next', async (world) => {
+		const [page, writer] = [await world.page(), await world.page()];
+		const space = freshSpace('epoch');
+		const emit = (id) => writer.call('st/emit', 'replay', space, 'created', { id });
+		for (let id = 0; id < 5; id++) await emit(id);
+		const seen = follow(page.stream('st/replay', space));
+		await becomes('it is there', () => seen.last?.length, 5);
+		for (const more of [0, 1, 4]) {
+			await page.wire('refuse', 1_500);
+			await page.wire('cut');
+			await world.restart();
+			await until('the writer is back', async () => (await writer.call('ctl/ping')) === 'pong');
+			// As many as before, a few more: numbers that the page has seen, and those right behind them.
+			for (let n = 0; n < 5 + more; n++) await emit(`${more}.${n}`);
+			const rows = await writer.call('ctl/truth', 'replay', space);
+			await becomes('it shows what the new server has', () => sorted(seen.last, 'id'), sorted(rows, 'id'));
+		}
 	}),
 
 	check('a server that dies is replaced: pages show what the new one has', async (world) => {
