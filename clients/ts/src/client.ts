@@ -11,7 +11,9 @@ import {
 	type Place
 } from './environment.js';
 import {
+	ANSWERS,
 	HELLO,
+	answeredTopics,
 	decode,
 	errorReplyFrame,
 	isGapMark,
@@ -111,6 +113,7 @@ export class Client implements Connection {
 	#opened = 0;
 	#received = 0;
 	#ignored = 0;
+	#withheld = 0;
 	#lastMessageAt = 0;
 
 	/** Connects unless that has happened. Options count for the first call, or the first with an address. */
@@ -222,6 +225,7 @@ export class Client implements Connection {
 			acknowledged: this.#topics.acknowledged,
 			received: this.#received,
 			ignored: this.#ignored,
+			withheld: this.#withheld,
 			queued: this.#queue.length,
 			queuedBytes: this.#queue.bytes,
 			dropped: this.#queue.dropped,
@@ -350,9 +354,12 @@ export class Client implements Connection {
 				return this.#remember(frame.sessionId);
 			case 'subscribed':
 				this.#env.log('subscribed', frame.topic);
-				return this.#topics.answered(frame.topic, 'acknowledged');
+				return void this.#topics.answered(frame.topic, 'acknowledged');
 			case 'denied':
-				this.#topics.answered(frame.topic, 'denied');
+				if (!this.#topics.answered(frame.topic, 'denied')) {
+					this.#withheld++;
+					return this.#env.log('denied until its stream is asked for', frame.topic);
+				}
 				return this.#deny({ topic: frame.topic, reason: frame.reason, ref: frame.ref });
 			case 'request':
 				return void this.#answer(socket, frame.ref, frame.event, frame.data);
@@ -516,6 +523,7 @@ export class Client implements Connection {
 		this.#env.log('<-', envelope);
 		this.#events.set(envelope);
 		this.#topics.dispatch(envelope);
+		if (topic === ANSWERS) for (const name of answeredTopics(data)) this.#topics.grant(name);
 		if (isGapMark(envelope)) this.#gaps.set({ topic, from: 'server' });
 	}
 

@@ -67,6 +67,17 @@ function isRef(ref: unknown): ref is Ref {
 	return typeof ref === 'number' || typeof ref === 'string';
 }
 
+/** Answers to calls come on this topic. */
+export const ANSWERS = '__rpc';
+
+/** The topics that an answer, or a batch of them, gives to the caller. */
+export function answeredTopics(answer: unknown): string[] {
+	const { batch } = (answer ?? {}) as { batch?: unknown };
+	return (Array.isArray(batch) ? batch : [answer])
+		.map((one) => (one as { topic?: unknown } | null | undefined)?.topic)
+		.filter((topic) => typeof topic === 'string');
+}
+
 /** The mark by which a server says that events of a topic were missed and it has to be loaded anew. */
 export function isGapMark(event: WireEvent): boolean {
 	const data = event.data as { reqId?: unknown; truncated?: unknown } | null | undefined;

@@ -13,6 +13,8 @@ interface Topic {
 	/** Given up by name, whoever reads it. Ends with the next reader. */
 	muted: boolean;
 	wire: Wire;
+	/** Ours because an answer of the server named it. */
+	granted: boolean;
 	envelope: Signal<Envelope | null>;
 	byEvent: Map<string, Signal<{ data: unknown } | null>>;
 }
@@ -27,6 +29,8 @@ export class Topics {
 	/** Topics to be asked for, and given up, at the end of the turn. */
 	#asks = new Set<string>();
 	#drops = new Set<string>();
+	/** Granted topics that a new connection asks for, until the server answers that. */
+	#renewals = new Set<string>();
 
 	constructor(max: number) {
 		this.#max = max;
@@ -111,10 +115,20 @@ export class Topics {
 		topic.byEvent.get(envelope.event)?.set({ data: envelope.data });
 	}
 
-	/** Notes the server's answer. */
-	answered(name: string, wire: 'acknowledged' | 'denied'): void {
+	/**
+	 * Notes the server's answer. Returns whether it is news: a server that keeps a granted topic from a
+	 * new connection, which has not asked for the topic's stream yet, has not refused the stream.
+	 */
+	answered(name: string, wire: 'acknowledged' | 'denied'): boolean {
 		const topic = this.#topics.get(name);
 		if (topic && topic.wire !== 'none') topic.wire = wire;
+		return !this.#renewals.delete(name);
+	}
+
+	/** Notes that the server named a topic in an answer to a call. */
+	grant(name: string): void {
+		const topic = this.#topics.get(name);
+		if (topic) topic.granted = true;
 	}
 
 	/** Topics to give up, which counts as done. */
@@ -144,6 +158,7 @@ export class Topics {
 		for (const [name, topic] of this.#topics) {
 			if (!wanted(topic) || isSystemTopic(name)) continue;
 			topic.wire = 'asked';
+			if (topic.granted) this.#renewals.add(name);
 			names.push(name);
 		}
 		return names;
@@ -153,6 +168,7 @@ export class Topics {
 	lost(): void {
 		this.#asks.clear();
 		this.#drops.clear();
+		this.#renewals.clear();
 		for (const [name, topic] of this.#topics) {
 			topic.wire = 'none';
 			this.#forgetIfUnused(name, topic);
@@ -167,6 +183,7 @@ export class Topics {
 			pinned: false,
 			muted: false,
 			wire: 'none',
+			granted: false,
 			envelope: new Signal<Envelope | null>(null),
 			byEvent: new Map()
 		};

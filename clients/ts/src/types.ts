@@ -124,6 +124,8 @@ export interface Stats {
 	/** Messages received, and those of them that meant nothing to us. */
 	received: number;
 	ignored: number;
+	/** Denials that `denials` does not tell: of streams' topics that a new connection asked for too early. */
+	withheld: number;
 	/** Messages that wait, their size, and those dropped because there was no room. */
 	queued: number;
 	queuedBytes: number;

@@ -325,7 +325,7 @@ test('counters tell what happened', async () => {
 	w.socket.receive({ topic: 'a', event: 'x', data: 1, seq: 5 });
 	w.socket.receive('nonsense');
 	assert.deepEqual(w.connection.stats(), {
-		opened: 1, attempt: 0, topics: 1, acknowledged: 1, received: 3, ignored: 1, queued: 0, queuedBytes: 0,
+		opened: 1, attempt: 0, topics: 1, acknowledged: 1, received: 3, ignored: 1, withheld: 0, queued: 0, queuedBytes: 0,
 		dropped: 0, positions: 1, requests: 0, lastMessageAt: w.clock.time
 	});
 	w.socket.end();

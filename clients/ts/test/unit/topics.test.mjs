@@ -138,6 +138,38 @@ test('refusals of one turn are bounded', async () => {
 	assert.equal(denials.length, 1 + 1_000);
 });
 
+test('a topic that came with an answer is not refused by a connection that has not asked for it', async () => {
+	const w = world({ reconnectInterval: 100 });
+	await w.opened();
+	const denials = w.watch(w.connection.denials);
+	const answer = (data) => w.socket.receive({ topic: '__rpc', event: 'x1', data });
+	const deny = (topic) => w.socket.receive({ type: 'subscribe-denied', topic, ref: 1, reason: 'FORBIDDEN' });
+	const rejoin = async () => {
+		w.socket.end();
+		await w.clock.pass(200);
+		await w.opened();
+	};
+	const topics = ['alone', 'batched', 'asked'];
+	const leave = topics.map((topic) => w.connection.on(topic).subscribe(() => {}));
+	answer({ ok: true, data: [], topic: 'alone' });
+	answer({ batch: [null, { ok: true, topic: 'batched' }, { ok: false }] });
+	await turn();
+	await rejoin();
+	// Given up before the server has answered: that changes nothing.
+	leave[0]();
+	await turn();
+	const heard = await warnings(() => topics.forEach(deny));
+	assert.deepEqual(denials.map((d) => d?.topic), [undefined, 'asked'], 'the one that no answer gave');
+	assert.deepEqual([heard.length, w.connection.stats().withheld], [1, 2], 'counted instead');
+	// The stream is asked for, and its topic after that: now the server means it.
+	leave[1]();
+	await turn();
+	for (const topic of ['alone', 'batched']) w.connection.on(topic).subscribe(() => {});
+	await turn();
+	await warnings(() => topics.forEach(deny));
+	assert.deepEqual(denials.map((d) => d?.topic), [undefined, 'asked', ...topics]);
+});
+
 test('a topic that was denied is asked for again by the next connection', async () => {
 	const w = world();
 	w.connection.subscribe('vault');

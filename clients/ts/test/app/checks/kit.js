@@ -28,13 +28,10 @@ export function equal(got, want, what) {
 
 /** Waits until a value is another. */
 export async function becomes(what, read, want) {
-	let got;
-	const same = async () => text((got = await read())) === text(want);
-	try {
-		await until(what, same);
-	} catch (error) {
-		throw new Error(`${error.message}; got ${text(got)}, wanted ${text(want)}`);
-	}
+	await until(what, async () => {
+		equal(await read(), want, 'now');
+		return true;
+	});
 }
 
 /** The code, and whatever else is asked for, of the error with which a promise fails. */
