@@ -5,6 +5,7 @@ import { classifyCloseCode, nextReconnectDelay } from './backoff.js';
 import {
 	environment,
 	isHidden,
+	nextFrame,
 	place,
 	watchPage,
 	type Environment,
@@ -40,6 +41,7 @@ import {
 	THROTTLE_ATTEMPT,
 	TOPICS_MAX
 } from './limits.js';
+import { Marks } from './marks.js';
 import { Positions } from './positions.js';
 import { SendQueue, encode, type Payload } from './queue.js';
 import { Signal, guarded } from './signal.js';
@@ -103,6 +105,7 @@ export class Client implements Connection {
 
 	readonly #topics = new Topics(TOPICS_MAX);
 	readonly #positions = new Positions(POSITIONS_MAX);
+	readonly #marks = new Marks((mark) => this.#deliver(mark));
 	readonly #queue = new SendQueue(QUEUE_MAX, QUEUE_BYTES_MAX);
 	#sessionId: string | null = null;
 	#ref = 0;
@@ -385,12 +388,22 @@ export class Client implements Connection {
 	}
 
 	#handleVisibility(): void {
+		// A hidden page has no frames.
+		if (isHidden()) this.#marks.flush();
 		if (this.#phase === 'open' || this.#phase === 'bursting') {
-			this.#status.set(isHidden() ? 'suspended' : 'open');
+			if (isHidden()) this.#status.set('suspended');
+			// svelte-realtime loads its streams anew now. What it put off while there were no frames is older.
+			else nextFrame(() => this.#showOpen());
 		} else if (!isHidden() && this.#phase === 'waiting') {
 			this.#attempt = 0;
 			this.#start();
 		}
+	}
+
+	/** Shows that the connection is open, if it still is. */
+	#showOpen(): void {
+		if (this.#phase === 'open' || this.#phase === 'bursting')
+			this.#status.set(isHidden() ? 'suspended' : 'open');
 	}
 
 	#handleOnline(): void {
@@ -451,6 +464,7 @@ export class Client implements Connection {
 		this.#generation++;
 		this.#asking?.abort();
 		this.#drop();
+		this.#marks.drop();
 		this.#retryAlarm.cancel();
 		this.#stopWatching();
 		this.#stopWatching = () => {};
@@ -500,7 +514,9 @@ export class Client implements Connection {
 		}
 		const signal: Signal<any> =
 			event === undefined ? this.#topics.envelope(topic)! : this.#topics.event(topic, event)!;
-		let late = signal.value !== null && this.#options.handOver === false;
+		// What is loaded from now on has everything that a mark says was missed.
+		const old = event === undefined && signal.value !== null && isGapMark(signal.value);
+		let late = old || (signal.value !== null && this.#options.handOver === false);
 		const leave = signal.subscribe((value) => {
 			run(late ? null : value);
 			late = false;
@@ -521,10 +537,18 @@ export class Client implements Connection {
 		this.#positions.note(topic, seq);
 		const envelope: Envelope = { topic, event, data };
 		this.#env.log('<-', envelope);
+		if (isGapMark(envelope)) {
+			this.#marks.put(envelope);
+			this.#gaps.set({ topic, from: 'server' });
+			return;
+		}
+		this.#deliver(envelope);
+		if (topic === ANSWERS) for (const name of answeredTopics(data)) this.#topics.grant(name);
+	}
+
+	#deliver(envelope: Envelope): void {
 		this.#events.set(envelope);
 		this.#topics.dispatch(envelope);
-		if (topic === ANSWERS) for (const name of answeredTopics(data)) this.#topics.grant(name);
-		if (isGapMark(envelope)) this.#gaps.set({ topic, from: 'server' });
 	}
 
 	#deny(denial: Denial): void {

@@ -79,6 +79,19 @@ const STORAGE_PREFIX = 'svelte-adapter-uws.session.';
 
 export const isHidden = (): boolean => typeof document !== 'undefined' && document.hidden === true;
 
+/**
+ * Runs something with the page's next frame, behind what scripts have put off to it before; at once
+ * where there are no frames: outside of pages, and in hidden ones. Returns the way to call it off.
+ */
+export function nextFrame(run: () => void): () => void {
+	if (typeof window === 'undefined' || typeof requestAnimationFrame !== 'function' || isHidden()) {
+		run();
+		return () => {};
+	}
+	const frame = requestAnimationFrame(run);
+	return () => cancelAnimationFrame(frame);
+}
+
 /** Calls back when the tab is shown or hidden, and when the network is there again. */
 export function watchPage(shown: () => void, online: () => void): () => void {
 	if (typeof document === 'undefined' || typeof window === 'undefined') return () => {};

@@ -19,6 +19,8 @@ export const QUEUE_MAX = 1_000;
 export const QUEUE_BYTES_MAX = 64 * 1024 * 1024;
 /** Questions of the server that are being answered at one time. */
 export const REQUESTS_MAX = 1_000;
+/** Topics whose mark of missed events waits for the page's next frame. */
+export const MARKS_MAX = 1_000;
 /** Entries a `crud` list or a `lookup` map holds, unless an option says otherwise. */
 export const ENTRIES_MAX = 100_000;
 /** Events a `latest` list holds, unless an argument says otherwise. */

@@ -20,7 +20,7 @@ export class Server {
 		const server = new Server();
 		server.program = program;
 		server.port = await freePort();
-		server.options = ['--listen', `127.0.0.1:${server.port}`, '--workers', '2', ...options];
+		server.options = ['--listen', `127.0.0.1:${server.port}`, '--workers', process.env.SERVER_WORKERS ?? '2', ...options];
 		server.url = `ws://127.0.0.1:${server.port}/ws`;
 		await server.restart();
 		return server;

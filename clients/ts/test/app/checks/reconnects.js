@@ -179,6 +179,27 @@ export const reconnects = [
 		equal(seen.errors, [null], 'coming back is no error');
 	}),
 
+	check('a page that cannot keep up ends with everything all the same', async (world) => {
+		const [page, writer] = [await world.page(), await world.page()];
+		const space = freshSpace('behind');
+		const random = generator(3);
+		const truthOf = ({ kind }) => writer.call('ctl/truth', kind, space);
+		const seen = followAll(page, space);
+		await settle('before', page, seen, truthOf);
+		const before = page.connection.stats().received;
+		await page.wire('stall', 2_500);
+		for (let n = 0; n < 90; n++) {
+			const [path, kind, event, data] = change(random.pick(STREAMS), random, n);
+			await writer.call(path, kind, space, event, data);
+			// More than sockets and servers keep for a reader: 30 MB on topics that it reads.
+			const stream = STREAMS[n / 10 - 1];
+			if (stream?.key) await writer.call('ctl/flood', `${stream.kind}:${space}`, 100, 60_000);
+		}
+		await settle('after', page, seen, truthOf);
+		const { received, opened } = page.connection.stats();
+		if (received - before > 500 && opened === 1) throw new Error('the page kept up');
+	}),
+
 	check('the latest without trouble: each once, in order', async (world) => {
 		const [page, writer] = [await world.page(), await world.page()];
 		const space = freshSpace('quiet');
