@@ -112,6 +112,22 @@ export const calls = [
 		if (Date.now() - started < 180) throw new Error('the calls of a sequential batch ran side by side');
 	}),
 
+	check('a key makes a call happen once, also over a lost connection', async (world) => {
+		// Without a user, keys would count for one connection only.
+		const page = await world.page({ user: freshSpace('u') });
+		const [counter, key] = [freshSpace('once'), freshSpace('key')];
+		const [run, slow] = ['run', 'slow'].map((name) => page.rt.__rpc(`idem/${name}`).with({ idempotencyKey: key }));
+		equal([await run(counter), await run(counter)], [{ n: 1 }, { n: 1 }], 'the same twice');
+		const other = page.rt.__rpc('idem/run').with({ idempotencyKey: freshSpace('key') });
+		equal([await other(counter), await page.call('idem/run', counter)], [{ n: 2 }, { n: 3 }], 'another key, and none');
+		const lost = fails(slow(counter, 300), { code: 'DISCONNECTED' });
+		await page.call('ctl/ping');
+		await page.wire('cut');
+		await lost;
+		await until('it is back', async () => (await page.call('ctl/ping')) === 'pong');
+		equal([await slow(counter, 300), await page.call('idem/run', counter)], [{ n: 4 }, { n: 5 }], 'asked again');
+	}),
+
 	check('the server asks the page', async (world) => {
 		const page = await world.page();
 		page.rt.onPush('double', ({ n }) => n * 2);

@@ -10,6 +10,8 @@ const STREAMS = [
 	{ path: 'st/sku', kind: 'sku', key: 'sku', put: 'created', change: 'updated', drop: 'deleted' },
 	{ path: 'st/who', kind: 'who', key: 'key', put: 'join', change: 'join', drop: 'leave' },
 	{ path: 'st/ptr', kind: 'ptr', key: 'key', put: 'update', change: 'update', drop: 'remove' },
+	// Newer events of a row take the place of older ones that wait, so every event has to be the whole row.
+	{ path: 'st/coal', kind: 'coal', key: 'k', put: 'created', change: 'created', drop: 'created' },
 	{ path: 'st/replay', kind: 'replay', key: 'id', put: 'created', change: 'updated', drop: 'deleted' },
 	{ path: 'st/value', kind: 'value', put: 'set' },
 	{ path: 'st/lines', kind: 'log', put: 'said' },
@@ -101,6 +103,13 @@ const INCIDENTS = {
 	nothing: async () => {}
 };
 
+/** A call ends with its own answer, or with the loss. */
+const echo = (page, n) =>
+	page.call('rpc/echo', n).then(
+		(value) => equal(value, n, 'the answer to a call'),
+		({ code }) => equal(code, 'DISCONNECTED', 'the end of a call')
+	);
+
 /** One reader whose connection suffers, and one writer whose does not, until the time is up. */
 async function storm(world, seed, seconds) {
 	const random = generator(seed);
@@ -126,9 +135,11 @@ async function storm(world, seed, seconds) {
 		const name = random.pick(Object.keys(INCIDENTS));
 		try {
 			const writing = write(random.between(1, 12));
+			const calls = [echo(page, n)];
 			await sleep(random.below(60));
+			calls.push(echo(page, n + 0.5));
 			await INCIDENTS[name](page, random, { writer, user });
-			await writing;
+			await Promise.all([writing, ...calls]);
 			if (random.below(3) === 0) await write(random.between(1, 4));
 			await settle(`after round ${rounds} (${name})`, page, seen, truthOf);
 		} catch (error) {
@@ -212,6 +223,20 @@ export const reconnects = [
 			const newest = Array.from({ length: n }, (_, i) => i + 1).slice(-4);
 			await becomes('the newest, each once', () => seen.last, newest);
 		}
+	}),
+
+	check('a stream that showed several pages comes back with the first, and has more', async (world) => {
+		const page = await world.page();
+		const stream = page.stream('st/pages', freshSpace('pages'));
+		const seen = follow(stream);
+		await until('it is there', () => seen.last?.length === 4);
+		await stream.loadMore();
+		equal(await stream.loadMore(), false, 'no more');
+		await page.wire('cut');
+		await becomes('the first page', () => seen.last.map(({ id }) => id), [1, 2, 3, 4]);
+		equal([stream.hasMore, await stream.loadMore()], [true, true], 'there is more');
+		equal(seen.last.map(({ id }) => id), [1, 2, 3, 4, 5, 6, 7, 8], 'two pages');
+		equal(seen.errors, [null], 'errors');
 	}),
 
 	check('a refused stream is asked for again on the next connection', async (world) => {

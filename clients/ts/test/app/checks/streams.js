@@ -187,6 +187,33 @@ export const streams = [
 		}
 	}),
 
+	check('topics without a first value show what happens, and keep it over a loss', async (world) => {
+		const [page, other] = [await world.page(), await world.page()];
+		const space = freshSpace('channel');
+		const kinds = [
+			['value', 'set', null, [1, 1], [2, 2]],
+			['list', 'created', [], [{ id: 1 }, [{ id: 1 }]], [{ id: 2 }, [{ id: 1 }, { id: 2 }]]],
+			['log', 'said', [], [1, [1]], [2, [1, 2]]],
+			['who', 'join', [], [{ key: 1 }, [{ key: 1 }]], [{ key: 2 }, [{ key: 1 }, { key: 2 }]]],
+			['ptr', 'update', [], [{ key: 1 }, [{ key: 1 }]], [{ key: 1, x: 2 }, [{ key: 1, x: 2 }]]]
+		];
+		const seen = kinds.map(([name]) => follow(page.stream(`ch/${name}`, space)));
+		for (const [i, [name, event, empty, [data, shown]]] of kinds.entries()) {
+			await becomes(`${name}: nothing yet`, () => seen[i].last, empty);
+			await other.call('ctl/publish', `ch${name}:${space}`, event, data);
+			await becomes(`${name}: an event`, () => seen[i].last, shown);
+		}
+		await page.wire('cut');
+		const twice = ({ statuses }) => statuses.filter((status) => status === 'connected').length === 2;
+		await until('all are back', () => seen.every(twice));
+		for (const [i, [name, event, , [, shown], [data, then]]] of kinds.entries()) {
+			equal(seen[i].last, shown, `${name}: over the loss`);
+			await other.call('ctl/publish', `ch${name}:${space}`, event, data);
+			await becomes(`${name}: live again`, () => seen[i].last, then);
+			equal(seen[i].errors, [null], name);
+		}
+	}),
+
 	check('two streams on one topic; one leaves, the other goes on', async (world) => {
 		const [page, other] = [await world.page(), await world.page()];
 		const space = freshSpace('two');
