@@ -1,13 +1,14 @@
 //! The conformance suite and the tests with real JavaScript clients, each against a server that
 //! is started for it and stopped afterwards.
 
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
 use crate::install;
 use crate::release;
 use crate::report::{Done, Outcome};
 use crate::serve::Server;
-use crate::workspace::{cargo, command, root, run, target_dir};
+use crate::workspace::{cargo, command, has, root, run, target_dir};
 
 /// The version of the transport client that the server promises to serve unchanged.
 const CLIENT: &str = "svelte-adapter-uws@0.5.1";
@@ -75,6 +76,7 @@ pub(crate) fn typescript() -> Outcome {
     install::node_packages(&folder)?;
     run(command("npm")
         .args(["test", "--loglevel=error"])
+        .env("CHROMIUM", chromium()?)
         .current_dir(&folder))
 }
 
@@ -99,7 +101,20 @@ pub(crate) fn svelte_realtime() -> Outcome {
     run(command("npm")
         .args(["run", "test:app", "--loglevel=error"])
         .env("CONFORMANCE_BIN", target_dir().join("debug/conformance"))
+        .env("CHROMIUM", chromium()?)
         .current_dir(&folder))
+}
+
+/// The browser, which these tests would do without if nobody named one.
+fn chromium() -> Result<OsString, String> {
+    if let Some(named) = std::env::var_os("CHROMIUM") {
+        return Ok(named);
+    }
+    ["chromium", "chromium-browser", "google-chrome"]
+        .into_iter()
+        .find(|program| has(program))
+        .map(OsString::from)
+        .ok_or_else(|| "no Chromium: name one with CHROMIUM".into())
 }
 
 fn transport(client: &[&str]) -> Outcome {

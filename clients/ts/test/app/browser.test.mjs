@@ -1,18 +1,14 @@
 // The same checks in a page of a headless Chromium, bundled as an application's page would be.
 import assert from 'node:assert/strict';
-import { spawn } from 'node:child_process';
-import { existsSync, mkdtempSync, rmSync } from 'node:fs';
-import { tmpdir } from 'node:os';
-import { join } from 'node:path';
 import { test } from 'node:test';
 import { fileURLToPath } from 'node:url';
 import { build } from 'esbuild';
+import { openInBrowser, withoutChromium } from '../lib/chromium.mjs';
 import { Server } from '../lib/server.mjs';
 import { Site } from '../lib/site.mjs';
 import { checks } from './checks/index.js';
 import { settings } from './checks/world.js';
 
-const CHROMIUM = process.env.CHROMIUM ?? ['/usr/bin/chromium', '/usr/bin/chromium-browser', '/usr/bin/google-chrome'].find(existsSync);
 /** How long the page may take for one check, before or between its answers. */
 const SILENCE_MS = 120_000;
 const HTML = '<!doctype html><title>checks</title><link rel="icon" href="data:,"><script type="module" src="/page.js"></script>';
@@ -23,7 +19,7 @@ const bundle = async (name) => {
 	return (await build({ entryPoints: [entry], ...options })).outputFiles[0].contents;
 };
 
-test('in a browser', { skip: CHROMIUM ? false : 'no Chromium: name one with CHROMIUM' }, async (t) => {
+test('in a browser', { skip: withoutChromium }, async (t) => {
 	const server = await Server.named('CONFORMANCE_BIN');
 	const results = new Results();
 	const options = settings(process.env);
@@ -42,13 +38,9 @@ test('in a browser', { skip: CHROMIUM ? false : 'no Chromium: name one with CHRO
 			await server.restart();
 		}
 	});
-	const profile = mkdtempSync(join(tmpdir(), 'millstream-checks-'));
-	const browser = spawn(
-		CHROMIUM,
-		['--headless=new', '--no-sandbox', '--disable-gpu', '--disable-dev-shm-usage', `--user-data-dir=${profile}`, `http://${site.host}/`],
-		{ stdio: 'ignore', env: { ...process.env, TMPDIR: profile } }
-	);
+	let close;
 	try {
+		close = await openInBrowser(`http://${site.host}/`);
 		for (const { name } of checks) {
 			await t.test(name, async () => {
 				const result = await results.next(SILENCE_MS + options.seconds * 1_000);
@@ -58,10 +50,7 @@ test('in a browser', { skip: CHROMIUM ? false : 'no Chromium: name one with CHRO
 		}
 		assert.equal(await results.next(SILENCE_MS), null, 'the page has nothing more to tell');
 	} finally {
-		const ended = new Promise((done) => browser.once('exit', done));
-		browser.kill('SIGKILL');
-		await ended;
-		rmSync(profile, { recursive: true, force: true, maxRetries: 5, retryDelay: 200 });
+		await close?.();
 		site.close();
 		await server.stop();
 	}

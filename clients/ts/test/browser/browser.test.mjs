@@ -1,17 +1,13 @@
 // The client, and svelte-realtime on top of it, bundled and run in a headless Chromium.
 import assert from 'node:assert/strict';
-import { spawn } from 'node:child_process';
-import { existsSync, mkdtempSync, rmSync } from 'node:fs';
 import http from 'node:http';
-import { tmpdir } from 'node:os';
-import { join } from 'node:path';
 import { test } from 'node:test';
 import { fileURLToPath } from 'node:url';
 import { gzipSync } from 'node:zlib';
 import { build } from 'esbuild';
 import { WebSocketServer } from 'ws';
+import { openInBrowser, withoutChromium } from '../lib/chromium.mjs';
 
-const CHROMIUM = process.env.CHROMIUM ?? ['/usr/bin/chromium', '/usr/bin/chromium-browser', '/usr/bin/google-chrome'].find(existsSync);
 const WAIT_MS = 40_000;
 const SIZE_MAX = 9_000;
 
@@ -26,16 +22,12 @@ test('the client alone is small', async () => {
 	assert.ok(size <= SIZE_MAX, `${size} bytes, compressed`);
 });
 
-test('works in a browser', { skip: CHROMIUM ? false : 'no Chromium: name one with CHROMIUM' }, async () => {
+test('works in a browser', { skip: withoutChromium }, async () => {
 	const script = await bundle(local('page.js'));
 	const site = await Site.open(script);
-	const profile = mkdtempSync(join(tmpdir(), 'millstream-browser-'));
-	const browser = spawn(
-		CHROMIUM,
-		['--headless=new', '--no-sandbox', '--disable-gpu', '--disable-dev-shm-usage', `--user-data-dir=${profile}`, site.url],
-		{ stdio: 'ignore' }
-	);
+	let close;
 	try {
+		close = await openInBrowser(site.url);
 		const result = await site.report;
 		assert.equal(result.failed, undefined);
 		assert.deepEqual(result, {
@@ -54,10 +46,7 @@ test('works in a browser', { skip: CHROMIUM ? false : 'no Chromium: name one wit
 		]);
 		assert.deepEqual(second[2].topics.sort(), ['items', 'rooms']);
 	} finally {
-		const ended = new Promise((done) => browser.once('exit', done));
-		browser.kill('SIGKILL');
-		await ended;
-		rmSync(profile, { recursive: true, force: true, maxRetries: 5, retryDelay: 200 });
+		await close?.();
 		site.close();
 	}
 });
