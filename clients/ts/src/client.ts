@@ -100,12 +100,17 @@ export class Client implements Connection {
 	readonly #silenceAlarm = new Alarm(() => this.#env.timers);
 	#asking: AbortController | null = null;
 	#stopWatching: () => void = () => {};
+	/** Ends the wait for a frame. */
+	#callOff: () => void = () => {};
 	/** Those who wait for the connection share one promise. */
 	#waiting: { promise: Promise<void>; resolve: () => void; reject: (error: Error) => void } | null = null;
 
 	readonly #topics = new Topics(TOPICS_MAX);
 	readonly #positions = new Positions(POSITIONS_MAX);
-	readonly #marks = new Marks((mark) => this.#deliver(mark));
+	readonly #marks = new Marks(
+		() => this.#env.timers,
+		(mark) => this.#deliver(mark)
+	);
 	readonly #queue = new SendQueue(QUEUE_MAX, QUEUE_BYTES_MAX);
 	#sessionId: string | null = null;
 	#ref = 0;
@@ -388,16 +393,17 @@ export class Client implements Connection {
 	}
 
 	#handleVisibility(): void {
-		// A hidden page has no frames.
-		if (isHidden()) this.#marks.flush();
 		if (this.#phase === 'open' || this.#phase === 'bursting') {
 			if (isHidden()) this.#status.set('suspended');
-			// svelte-realtime loads its streams anew now. What it put off while there were no frames is older.
-			else nextFrame(() => this.#showOpen());
+			else this.#withFrame(() => this.#showOpen());
 		} else if (!isHidden() && this.#phase === 'waiting') {
 			this.#attempt = 0;
-			this.#start();
+			this.#startAgain();
 		}
+	}
+
+	#handleOnline(): void {
+		if (this.#phase === 'waiting') this.#startAgain();
 	}
 
 	/** Shows that the connection is open, if it still is. */
@@ -406,8 +412,20 @@ export class Client implements Connection {
 			this.#status.set(isHidden() ? 'suspended' : 'open');
 	}
 
-	#handleOnline(): void {
-		if (this.#phase === 'waiting') this.#start();
+	#startAgain(): void {
+		this.#retryAlarm.cancel();
+		this.#withFrame(() => {
+			if (this.#phase === 'waiting') this.#start();
+		});
+	}
+
+	/**
+	 * svelte-realtime puts events off to the next frame, and loads its streams anew when the connection
+	 * is open again. What it has put off until then is older: a frame goes before.
+	 */
+	#withFrame(run: () => void): void {
+		this.#callOff();
+		this.#callOff = nextFrame(this.#env.timers, run);
 	}
 
 	// Ends.
@@ -443,7 +461,7 @@ export class Client implements Connection {
 			this.#attempt++,
 			this.#env.random
 		);
-		this.#retryAlarm.set(delay, () => this.#start());
+		this.#retryAlarm.set(delay, () => this.#startAgain());
 		this.#env.log('next attempt in ms', Math.round(delay));
 		this.#failure.set(failure);
 		if (generation === this.#generation && this.#phase === 'waiting')
@@ -465,6 +483,7 @@ export class Client implements Connection {
 		this.#asking?.abort();
 		this.#drop();
 		this.#marks.drop();
+		this.#callOff();
 		this.#retryAlarm.cancel();
 		this.#stopWatching();
 		this.#stopWatching = () => {};

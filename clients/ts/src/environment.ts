@@ -1,4 +1,5 @@
 // What the surroundings offer: a browser's page, or a program without one.
+import { FRAME_MAX_MS } from './limits.js';
 import type { ConnectOptions, SocketConstructor, Timers } from './types.js';
 
 /** Everything the connection needs from outside, so that tests can put their own in its place. */
@@ -81,15 +82,31 @@ export const isHidden = (): boolean => typeof document !== 'undefined' && docume
 
 /**
  * Runs something with the page's next frame, behind what scripts have put off to it before; at once
- * where there are no frames: outside of pages, and in hidden ones. Returns the way to call it off.
+ * where there are no frames: outside of pages, and in hidden ones. Some pages that count as shown are
+ * not drawn for long, so it runs after a second at the latest. Returns the way to call it off.
  */
-export function nextFrame(run: () => void): () => void {
-	if (typeof window === 'undefined' || typeof requestAnimationFrame !== 'function' || isHidden()) {
+export function nextFrame(timers: Timers, run: () => void): () => void {
+	if (
+		typeof document === 'undefined' ||
+		typeof requestAnimationFrame !== 'function' ||
+		isHidden()
+	) {
 		run();
 		return () => {};
 	}
-	const frame = requestAnimationFrame(run);
-	return () => cancelAnimationFrame(frame);
+	const callOff = () => {
+		cancelAnimationFrame(frame);
+		timers.clearTimeout(late);
+		document.removeEventListener('visibilitychange', now);
+	};
+	const now = () => {
+		callOff();
+		run();
+	};
+	const frame = requestAnimationFrame(now);
+	const late = timers.setTimeout(now, FRAME_MAX_MS);
+	document.addEventListener('visibilitychange', now);
+	return callOff;
 }
 
 /** Calls back when the tab is shown or hidden, and when the network is there again. */

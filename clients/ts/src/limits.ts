@@ -34,6 +34,8 @@ export const SILENCE_CHECK_MS = 30_000;
 export const OPEN_TIMEOUT_MS = 30_000;
 /** A connection that lived shorter and carried no event does not reset the reconnect delay. */
 export const HEALTHY_AFTER_MS = 1_000;
+/** Milliseconds after which what waits for the page's next frame does so no longer. */
+export const FRAME_MAX_MS = 1_000;
 /** First delay and largest delay between attempts, before the jitter. */
 export const RECONNECT_MS = 3_000;
 export const RECONNECT_MAX_MS = 300_000;

@@ -3,6 +3,7 @@ import { spawn } from 'node:child_process';
 import { existsSync, mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
 
 const PLACES = ['/usr/bin/chromium', '/usr/bin/chromium-browser', '/usr/bin/google-chrome'];
 const CHROMIUM = process.env.CHROMIUM ?? PLACES.find(existsSync);
@@ -17,17 +18,26 @@ export async function openInBrowser(url) {
 	// What the browser keeps in the folder for temporary files goes with its profile.
 	const env = { ...process.env, TMPDIR: profile };
 	const browser = spawn(CHROMIUM, [...OPTIONS, `--user-data-dir=${profile}`, url], { stdio: 'ignore', env });
-	const forget = () => rmSync(profile, { recursive: true, force: true, maxRetries: 5, retryDelay: 200 });
+	// The browser's helpers end a little later than it does, and write until then.
+	const forget = async (attempts = 100) => {
+		try {
+			rmSync(profile, { recursive: true, force: true });
+		} catch (error) {
+			if (attempts === 1) throw error;
+			await sleep(50);
+			await forget(attempts - 1);
+		}
+	};
 	try {
 		await new Promise((done, reject) => browser.once('spawn', done).once('error', reject));
 	} catch (error) {
-		forget();
+		await forget();
 		throw error;
 	}
 	const ended = new Promise((done) => browser.once('exit', done));
 	return async () => {
 		browser.kill('SIGKILL');
 		await ended;
-		forget();
+		await forget();
 	};
 }

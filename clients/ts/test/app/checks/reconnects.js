@@ -340,6 +340,30 @@ export const reconnects = [
 		await freshView(world, space, truthOf);
 	}),
 
+	inBrowser('events that wait for a late frame do not undo what is loaded', async (world) => {
+		const [page, writer] = [await world.page(), await world.page()];
+		const id = freshSpace('row');
+		const seen = follow(page.rt.__stream('st/delta', { merge: 'crud', key: 'id' }));
+		await until('it is there', () => seen.status === 'connected');
+		const heard = watch(page.connection.events);
+		const quick = { requestAnimationFrame, cancelAnimationFrame };
+		Object.assign(globalThis, {
+			requestAnimationFrame: (run) => setTimeout(() => run(performance.now()), 400),
+			cancelAnimationFrame: clearTimeout
+		});
+		try {
+			await writer.call('st/deltaPut', id);
+			await becomes('the event has come', () => heard.last?.data?.id, id);
+			await page.wire('cut');
+			await writer.call('st/deltaDrop', id);
+			await until('it is back', () => seen.statuses.filter((status) => status === 'connected').length === 2);
+			await sleep(900);
+			equal(seen.last.filter((row) => row.id === id), [], 'what is shown');
+		} finally {
+			Object.assign(globalThis, quick);
+		}
+	}),
+
 	inBrowser('a page that is hidden and shown again loads everything anew, and misses nothing', async (world) => {
 		const [page, writer] = [await world.page(), await world.page()];
 		const space = freshSpace('hidden');

@@ -1,4 +1,4 @@
-// Marks of missed events: in a page they come with its next frame, elsewhere at once.
+// What waits for the page's next frame: marks of missed events, and coming back. Elsewhere nothing does.
 import assert from 'node:assert/strict';
 import { afterEach, test } from 'node:test';
 import { turn, world } from '../lib/virtual.mjs';
@@ -80,11 +80,12 @@ test('a page that is closed before its frame hears no mark; a lost connection ch
 	w.socket.end();
 	frame();
 	assert.deepEqual(shown(seen), [null, 'mark'], 'lost');
-	await w.clock.pass(4_000);
+	await w.clock.pass(3_000);
+	frame();
 	await w.opened();
 	w.socket.receive(mark('a'));
 	w.connection.close();
-	assert.equal(asked.size, 0, 'the frame is called off');
+	assert.deepEqual([asked.size, w.clock.pending], [0, 0], 'the frame is called off');
 	w.connection.connect();
 	await w.opened();
 	frame();
@@ -163,4 +164,45 @@ test('a new reader is not handed an old mark', async () => {
 	w.socket.receive(event('a', 2));
 	assert.deepEqual(shown(late), [null, 2]);
 	assert.deepEqual(shown(w.watch(w.connection.on('a'))), [2], 'events are');
+});
+
+test('a frame goes before each attempt to come back, so that old events are applied before new loads', async () => {
+	const { asked, frame, show } = page();
+	const w = world();
+	await w.opened();
+	w.socket.end();
+	await w.clock.pass(3_000);
+	assert.deepEqual([w.sockets.length, asked.size], [1, 1]);
+	frame();
+	assert.equal(w.sockets.length, 2);
+	w.socket.end();
+	window.dispatchEvent(new Event('online'));
+	window.dispatchEvent(new Event('online'));
+	assert.deepEqual([w.sockets.length, asked.size], [2, 1], 'also when the network is back');
+	show(false);
+	assert.deepEqual([w.sockets.length, asked.size], [3, 0], 'a page that is hidden meanwhile has no frames');
+	w.socket.end();
+	show(true);
+	assert.deepEqual([w.sockets.length, asked.size], [3, 1], 'and one that is shown again has');
+	w.connection.close();
+	frame();
+	await w.clock.pass(600_000);
+	assert.deepEqual([w.sockets.length, asked.size, w.clock.pending], [3, 0, 0], 'closed before the frame');
+});
+
+test('a page that is never drawn waits for a second', async () => {
+	const { asked } = page();
+	const w = world();
+	await w.opened();
+	const seen = w.watch(w.connection.on('a'));
+	w.socket.receive(mark('a'));
+	await w.clock.pass(999);
+	assert.deepEqual(shown(seen), [null]);
+	await w.clock.pass(1);
+	assert.deepEqual([shown(seen), asked.size], [[null, 'mark'], 0]);
+	w.socket.end();
+	await w.clock.pass(3_999);
+	assert.equal(w.sockets.length, 1);
+	await w.clock.pass(1);
+	assert.equal(w.sockets.length, 2);
 });
