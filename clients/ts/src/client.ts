@@ -482,7 +482,6 @@ export class Client implements Connection {
 		this.#generation++;
 		this.#asking?.abort();
 		this.#drop();
-		this.#marks.drop();
 		this.#callOff();
 		this.#retryAlarm.cancel();
 		this.#stopWatching();
@@ -496,6 +495,9 @@ export class Client implements Connection {
 		this.#openAlarm.cancel();
 		this.#silenceAlarm.cancel();
 		this.#topics.lost();
+		// Streams are loaded anew on the next connection anyway. On a mark they would be asked for now,
+		// wait in the queue, and then be asked for twice.
+		this.#marks.drop();
 		if (!socket) return;
 		// A socket that never opened reports an error when it is closed; `ws` would throw it at nobody.
 		socket.onerror = () => {};
