@@ -192,7 +192,15 @@ impl<'a> Members<'a> {
     }
 
     fn note(&mut self, name: JsonStr<'a>, value: RawJsonRef<'a>) {
-        match &*name.to_cow() {
+        match name.plain() {
+            Some(plain) => self.set(plain, value),
+            None => self.set(&name.to_cow(), value),
+        }
+    }
+
+    #[inline]
+    fn set(&mut self, name: &str, value: RawJsonRef<'a>) {
+        match name {
             "rpc" => self.rpc = Some(value),
             "id" => self.id = Some(value),
             "args" => self.args = Some(value),

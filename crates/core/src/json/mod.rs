@@ -12,7 +12,10 @@ use bytes::Bytes;
 use bytestring::ByteString;
 
 pub use self::text::{JsonStr, write_json_str};
-use self::validate::{DEPTH_LIMIT, skip_blanks, string_end, value_end};
+use self::validate::{
+    DEPTH_LIMIT, Fault, behind, field_name, known_value_end, skip_blanks, string_end, to_next,
+    value_end,
+};
 pub use self::write::{ListWriter, ObjectWriter};
 
 /// Deepest nesting of arrays and objects that is accepted unless another limit is given.
@@ -275,41 +278,11 @@ impl<'a> RawJsonRef<'a> {
         depth_max: u32,
         mut visit: impl FnMut(JsonStr<'a>, Self),
     ) -> Result<(), JsonError> {
-        let bytes = text.as_bytes();
         let depth_max = depth_max.min(DEPTH_LIMIT);
         let inner = depth_max
             .checked_sub(1)
             .ok_or(JsonError::TooDeep { depth_max })?;
-        let mut at = expect(bytes, 0, b'{')?;
-        if bytes.get(skip_blanks(bytes, at)) == Some(&b'}') {
-            at = skip_blanks(bytes, at);
-        } else {
-            loop {
-                let key_at = skip_blanks(bytes, at);
-                expect(bytes, key_at, b'"')?;
-                let (key_end, escaped) =
-                    string_end(bytes, key_at).map_err(|fault| fault.error(depth_max))?;
-                let colon = expect(bytes, key_end, b':')?;
-                let start = skip_blanks(bytes, colon);
-                let end = value_end(bytes, start, inner).map_err(|fault| fault.error(depth_max))?;
-                visit(
-                    JsonStr::trusted(&text[key_at..key_end], escaped),
-                    RawJsonRef(&text[start..end]),
-                );
-                at = skip_blanks(bytes, end);
-                match bytes.get(at) {
-                    Some(b',') => at += 1,
-                    Some(b'}') => break,
-                    _ => return Err(JsonError::Syntax { at }),
-                }
-            }
-        }
-        let rest = skip_blanks(bytes, at + 1);
-        if rest == bytes.len() {
-            Ok(())
-        } else {
-            Err(JsonError::Syntax { at: rest })
-        }
+        walk_fields(text, inner, &mut visit).map_err(|fault| fault.error(depth_max))
     }
 
     pub(crate) const fn trusted(text: &'a str) -> Self {
@@ -467,13 +440,38 @@ impl<'a> From<&'a RawJson> for RawJsonRef<'a> {
     }
 }
 
-/// The position behind `byte`, which has to be the first one at or after `at` that is no blank.
-fn expect(bytes: &[u8], at: usize, byte: u8) -> Result<usize, JsonError> {
-    let at = skip_blanks(bytes, at);
-    if bytes.get(at) == Some(&byte) {
-        Ok(at + 1)
+/// Validates an object whose values are nested at most `inner` deep.
+#[inline]
+fn walk_fields<'a>(
+    text: &'a str,
+    inner: u32,
+    visit: &mut impl FnMut(JsonStr<'a>, RawJsonRef<'a>),
+) -> Result<(), Fault> {
+    let bytes = text.as_bytes();
+    let mut at = to_next(bytes, behind(bytes, 0, b'{')?);
+    if bytes.get(at) != Some(&b'}') {
+        loop {
+            let key_at = at;
+            let (key_end, escaped) = field_name(bytes, key_at)?;
+            let start = to_next(bytes, behind(bytes, key_end, b':')?);
+            let end = value_end(bytes, start, inner)?;
+            visit(
+                JsonStr::trusted(&text[key_at..key_end], escaped),
+                RawJsonRef(&text[start..end]),
+            );
+            at = to_next(bytes, end);
+            match bytes.get(at) {
+                Some(b',') => at = to_next(bytes, at + 1),
+                Some(b'}') => break,
+                _ => return Err(Fault::at(at)),
+            }
+        }
+    }
+    let rest = skip_blanks(bytes, at + 1);
+    if rest == bytes.len() {
+        Ok(())
     } else {
-        Err(JsonError::Syntax { at })
+        Err(Fault::at(rest))
     }
 }
 
@@ -489,7 +487,7 @@ impl<'a> Iterator for Fields<'a> {
         let key_at = members.begin()?;
         let (key_end, escaped) = string_end(members.text.as_bytes(), key_at).ok()?;
         let key = JsonStr::trusted(&members.text[key_at..key_end], escaped);
-        let colon = skip_blanks(members.text.as_bytes(), key_end);
+        let colon = to_next(members.text.as_bytes(), key_end);
         Some((key, members.value(colon + 1)?))
     }
 }
@@ -526,7 +524,7 @@ impl<'a> Members<'a> {
 
     /// Where the next member begins.
     fn begin(&self) -> Option<usize> {
-        let at = skip_blanks(self.text.as_bytes(), self.at);
+        let at = to_next(self.text.as_bytes(), self.at);
         match self.text.as_bytes().get(at) {
             None | Some(b'}' | b']') => None,
             Some(_) => Some(at),
@@ -536,9 +534,9 @@ impl<'a> Members<'a> {
     /// The value at or after `at`; steps over the comma behind it.
     fn value(&mut self, at: usize) -> Option<RawJsonRef<'a>> {
         let bytes = self.text.as_bytes();
-        let start = skip_blanks(bytes, at);
-        let end = value_end(bytes, start, DEPTH_LIMIT).ok()?;
-        let behind = skip_blanks(bytes, end);
+        let start = to_next(bytes, at);
+        let end = known_value_end(bytes, start)?;
+        let behind = to_next(bytes, end);
         let comma = bytes.get(behind) == Some(&b',');
         self.at = if comma { behind + 1 } else { self.text.len() };
         Some(RawJsonRef(&self.text[start..end]))

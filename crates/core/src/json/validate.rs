@@ -15,7 +15,7 @@ pub(super) struct Fault(usize);
 const TOO_DEEP: usize = usize::MAX;
 
 impl Fault {
-    const fn at(at: usize) -> Self {
+    pub(super) const fn at(at: usize) -> Self {
         Self(at)
     }
 
@@ -39,16 +39,132 @@ pub(super) fn value_end(bytes: &[u8], start: usize, depth_max: u32) -> Result<us
     }
 }
 
+/// Follows a value of any kind. One loop whose state stays in registers.
 fn any_value_end(bytes: &[u8], start: usize, depth_max: u32) -> Result<usize, Fault> {
-    let mut scanner = Scanner {
-        bytes,
-        at: start,
-        objects: 0,
-        depth: 0,
-        depth_max,
-    };
-    scanner.value()?;
-    Ok(scanner.at)
+    let mut at = start;
+    // Lowest bit: whether the innermost open container is an object.
+    let mut objects = 0_u128;
+    let mut depth = 0;
+    loop {
+        if objects & 1 == 1 {
+            at = key_end(bytes, at)?;
+        }
+        match bytes.get(at) {
+            Some(b'"') => at = string_end(bytes, at)?.0,
+            Some(b'-' | b'0'..=b'9') => at = number_end(bytes, at)?,
+            Some(open @ (b'{' | b'[')) => {
+                if depth >= depth_max {
+                    return Err(Fault(TOO_DEEP));
+                }
+                at = to_next(bytes, at + 1);
+                // The closing bracket is two behind the opening one in ASCII.
+                if bytes.get(at) != Some(&(open + 2)) {
+                    depth += 1;
+                    objects = objects << 1 | u128::from(*open == b'{');
+                    continue;
+                }
+                at += 1;
+            }
+            Some(b't') => at = word_end(bytes, at, b"true")?,
+            Some(b'f') => at = word_end(bytes, at, b"false")?,
+            Some(b'n') => at = word_end(bytes, at, b"null")?,
+            _ => return Err(Fault::at(at)),
+        }
+        // Closes what ends here, and goes on if another value follows.
+        loop {
+            if depth == 0 {
+                return Ok(at);
+            }
+            at = to_next(bytes, at);
+            let close = if objects & 1 == 1 { b'}' } else { b']' };
+            match bytes.get(at) {
+                Some(b',') => break,
+                Some(byte) if *byte == close => at += 1,
+                _ => return Err(Fault::at(at)),
+            }
+            depth -= 1;
+            objects >>= 1;
+        }
+        at = to_next(bytes, at + 1);
+    }
+}
+
+/// Finds the end of the value that begins at `start` of text that was validated before: follows
+/// strings and brackets and looks at nothing else. `None` if the text is not valid after all.
+pub(super) fn known_value_end(bytes: &[u8], start: usize) -> Option<usize> {
+    let mut at = start;
+    let mut depth = 0_usize;
+    match bytes.get(at)? {
+        b'"' => return Some(string_end(bytes, at).ok()?.0),
+        b'{' | b'[' => {}
+        _ => {
+            let ends = |byte: &u8| matches!(byte, b',' | b'}' | b']' | b' ' | b'\t'..=b'\r');
+            let rest = bytes.get(at..)?;
+            return Some(at + rest.iter().position(ends).unwrap_or(rest.len()));
+        }
+    }
+    loop {
+        match bytes.get(at)? {
+            b'"' => {
+                at = string_end(bytes, at).ok()?.0;
+                continue;
+            }
+            b'{' | b'[' => depth += 1,
+            b'}' | b']' => {
+                depth -= 1;
+                if depth == 0 {
+                    return Some(at + 1);
+                }
+            }
+            _ => {}
+        }
+        at += 1;
+    }
+}
+
+/// A key, its colon and the blanks after it.
+#[inline]
+fn key_end(bytes: &[u8], start: usize) -> Result<usize, Fault> {
+    let at = field_name(bytes, start)?.0;
+    behind(bytes, at, b':').map(|at| to_next(bytes, at))
+}
+
+/// The name of a field, see [`string_end`].
+#[inline]
+pub(super) fn field_name(bytes: &[u8], start: usize) -> Result<(usize, bool), Fault> {
+    if bytes.get(start) != Some(&b'"') {
+        return Err(Fault::at(start));
+    }
+    string_end(bytes, start)
+}
+
+/// The position behind `byte`, which has to be the first one at or after `at` that is no blank.
+#[inline]
+pub(super) fn behind(bytes: &[u8], at: usize, byte: u8) -> Result<usize, Fault> {
+    let at = to_next(bytes, at);
+    if bytes.get(at) == Some(&byte) {
+        Ok(at + 1)
+    } else {
+        Err(Fault::at(at))
+    }
+}
+
+#[inline]
+fn word_end(bytes: &[u8], at: usize, word: &[u8]) -> Result<usize, Fault> {
+    match bytes.get(at..) {
+        Some(rest) if rest.starts_with(word) => Ok(at + word.len()),
+        _ => Err(Fault::at(at)),
+    }
+}
+
+/// [`skip_blanks`] where there are hardly ever any: compact JSON, the usual kind, has none, and
+/// one comparison decides.
+#[inline]
+pub(super) fn to_next(bytes: &[u8], at: usize) -> usize {
+    match bytes.get(at) {
+        Some(byte) if *byte > b' ' => at,
+        _ => skip_blanks(bytes, at),
+    }
 }
 
 /// First position from `at` on that is not whitespace.
@@ -75,127 +191,6 @@ pub(super) fn string_end(bytes: &[u8], start: usize) -> Result<(usize, bool), Fa
             }
             _ => return Err(Fault::at(at)),
         }
-    }
-}
-
-struct Scanner<'a> {
-    bytes: &'a [u8],
-    at: usize,
-    /// Lowest bit: whether the innermost open container is an object.
-    objects: u128,
-    depth: u32,
-    depth_max: u32,
-}
-
-impl Scanner<'_> {
-    fn value(&mut self) -> Result<(), Fault> {
-        loop {
-            match self.peek() {
-                Some(b'"') => self.at = string_end(self.bytes, self.at)?.0,
-                Some(b'{') => {
-                    self.open(true)?;
-                    if self.peek_after_blanks() != Some(b'}') {
-                        self.key()?;
-                        continue;
-                    }
-                    self.close();
-                }
-                Some(b'[') => {
-                    self.open(false)?;
-                    if self.peek_after_blanks() != Some(b']') {
-                        continue;
-                    }
-                    self.close();
-                }
-                Some(b'-' | b'0'..=b'9') => self.at = number_end(self.bytes, self.at)?,
-                Some(b't') => self.word(b"true")?,
-                Some(b'f') => self.word(b"false")?,
-                Some(b'n') => self.word(b"null")?,
-                _ => return Err(self.syntax()),
-            }
-            if !self.more()? {
-                return Ok(());
-            }
-        }
-    }
-
-    /// After a value: closes what ends here; true if another value follows.
-    fn more(&mut self) -> Result<bool, Fault> {
-        while self.depth > 0 {
-            let in_object = self.objects & 1 == 1;
-            match self.peek_after_blanks() {
-                Some(b',') => {
-                    self.at += 1;
-                    self.at = skip_blanks(self.bytes, self.at);
-                    if in_object {
-                        self.key()?;
-                    }
-                    return Ok(true);
-                }
-                Some(b'}') if in_object => self.close(),
-                Some(b']') if !in_object => self.close(),
-                _ => return Err(self.syntax()),
-            }
-        }
-        Ok(false)
-    }
-
-    /// A key, its colon and the blanks after it.
-    fn key(&mut self) -> Result<(), Fault> {
-        if self.peek() != Some(b'"') {
-            return Err(self.syntax());
-        }
-        self.at = string_end(self.bytes, self.at)?.0;
-        if self.peek_after_blanks() != Some(b':') {
-            return Err(self.syntax());
-        }
-        self.at = skip_blanks(self.bytes, self.at + 1);
-        Ok(())
-    }
-
-    fn open(&mut self, object: bool) -> Result<(), Fault> {
-        if self.depth >= self.depth_max {
-            return Err(Fault(TOO_DEEP));
-        }
-        self.depth += 1;
-        self.objects = self.objects << 1 | u128::from(object);
-        self.at += 1;
-        Ok(())
-    }
-
-    fn close(&mut self) {
-        self.depth -= 1;
-        self.objects >>= 1;
-        self.at += 1;
-    }
-
-    fn word(&mut self, word: &[u8]) -> Result<(), Fault> {
-        if self.bytes[self.at..].starts_with(word) {
-            self.at += word.len();
-            return Ok(());
-        }
-        Err(self.syntax())
-    }
-
-    #[inline]
-    fn peek(&self) -> Option<u8> {
-        self.bytes.get(self.at).copied()
-    }
-
-    #[inline]
-    fn peek_after_blanks(&mut self) -> Option<u8> {
-        // Compact JSON, the usual kind, has no blanks: one comparison decides.
-        match self.peek() {
-            Some(byte) if byte > b' ' => Some(byte),
-            _ => {
-                self.at = skip_blanks(self.bytes, self.at);
-                self.peek()
-            }
-        }
-    }
-
-    fn syntax(&self) -> Fault {
-        Fault::at(self.at)
     }
 }
 
@@ -252,12 +247,12 @@ const fn is_special(byte: u8) -> bool {
 const fn special_bytes(word: u64) -> u64 {
     const ONES: u64 = 0x0101_0101_0101_0101;
     const TOPS: u64 = 0x8080_8080_8080_8080;
-    let quote = word ^ (ONES * b'"' as u64);
-    let backslash = word ^ (ONES * b'\\' as u64);
-    let controls = word.wrapping_sub(ONES * 0x20) & !word;
-    let quotes = quote.wrapping_sub(ONES) & !quote;
-    let backslashes = backslash.wrapping_sub(ONES) & !backslash;
-    (controls | quotes | backslashes) & TOPS
+    let quotes = (word ^ (ONES * b'"' as u64)).wrapping_sub(ONES);
+    let backslashes = (word ^ (ONES * b'\\' as u64)).wrapping_sub(ONES);
+    let controls = word.wrapping_sub(ONES * 0x20);
+    // A byte from 0x80 on is never special, and no other one sets its top bit before the
+    // subtraction: all three can share the mask.
+    (quotes | backslashes | controls) & !word & TOPS
 }
 
 /// End of the escape whose backslash is at `at`. Surrogates need not come in pairs.
@@ -298,6 +293,18 @@ fn number_end(bytes: &[u8], start: usize) -> Result<usize, Fault> {
 /// End of a run of at least one digit.
 fn digits_end(bytes: &[u8], start: usize) -> Result<usize, Fault> {
     let mut at = start;
+    while let Some(word) = bytes.get(at..).and_then(<[u8]>::first_chunk::<8>) {
+        let others = other_than_digits(u64::from_le_bytes(*word));
+        if others != 0 {
+            at += (others.trailing_zeros() / 8) as usize;
+            return if at == start {
+                Err(Fault::at(at))
+            } else {
+                Ok(at)
+            };
+        }
+        at += 8;
+    }
     while let Some(b'0'..=b'9') = bytes.get(at) {
         at += 1;
     }
@@ -306,6 +313,17 @@ fn digits_end(bytes: &[u8], start: usize) -> Result<usize, Fault> {
     } else {
         Ok(at)
     }
+}
+
+/// Sets the top bit of each byte that is no digit. Carries may set bits above such a byte too, so
+/// only the lowest set bit is exact.
+#[inline]
+const fn other_than_digits(word: u64) -> u64 {
+    const ONES: u64 = 0x0101_0101_0101_0101;
+    const TOPS: u64 = 0x8080_8080_8080_8080;
+    // Digits become 0 to 9, and nothing else does.
+    let values = word ^ (ONES * b'0' as u64);
+    (values.wrapping_add(ONES * (0x80 - 10)) | values) & TOPS
 }
 
 #[cfg(test)]
@@ -324,5 +342,57 @@ mod tests {
             }
         }
         assert_eq!(skip_plain(&[b'a'; 77], 0), 77);
+    }
+
+    #[test]
+    fn digits_end_at_every_other_byte() {
+        for other in (0..=u8::MAX).filter(|byte| !byte.is_ascii_digit()) {
+            for place in 0..20 {
+                for filler in b'0'..=b'9' {
+                    let mut bytes = vec![filler; 24];
+                    bytes[place] = other;
+                    let want = if place == 0 {
+                        Err(Fault::at(0))
+                    } else {
+                        Ok(place)
+                    };
+                    assert_eq!(digits_end(&bytes, 0), want, "{other} behind {filler}");
+                }
+            }
+        }
+        assert_eq!(digits_end(&[b'7'; 21], 3), Ok(21));
+        assert_eq!(digits_end(b"", 0), Err(Fault::at(0)));
+    }
+
+    #[test]
+    fn what_was_validated_is_walked_to_the_same_ends() {
+        for value in [
+            "1",
+            "-1.5e+3",
+            "true",
+            "false",
+            "null",
+            "\"\"",
+            r#""a\"]}""#,
+            "[]",
+            "{}",
+            "[[],{}]",
+            r#"{"a]":[1,"}\\"],"b":{"c":null}}"#,
+            "[ 1 , 2 ]",
+        ] {
+            for behind in ["", ",", "]", "}", " ", "\t", "\n", "\r", ",[", " }"] {
+                let text = format!("{value}{behind}");
+                let end = value_end(text.as_bytes(), 0, DEPTH_LIMIT).unwrap();
+                assert_eq!(end, value.len(), "{text}");
+                assert_eq!(known_value_end(text.as_bytes(), 0), Some(end), "{text}");
+            }
+        }
+        for unfinished in ["", "[", "[1", "{\"a", "\"a"] {
+            assert_eq!(
+                known_value_end(unfinished.as_bytes(), 0),
+                None,
+                "{unfinished}"
+            );
+        }
     }
 }
