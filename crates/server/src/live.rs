@@ -276,11 +276,10 @@ where
     /// True when the message was a call.
     fn call(&self, cx: &mut Context<'_>, message: Message<'_>) -> bool {
         let live = self.live(|| cx.handle());
-        let peer = cx.peer_shared();
-        let waiting = peer.in_flight.load(Ordering::Relaxed) as usize;
+        let waiting = cx.peer().in_flight.load(Ordering::Relaxed) as usize;
         let caller = Caller {
             conn: Some(cx.id()),
-            client: Arc::<Peer>::clone(&peer),
+            client: cx.peer_shared(),
         };
         let handled = if waiting >= self.app.message_limit() {
             live.refuse_message(&caller, bytes_of(message))
@@ -305,7 +304,7 @@ where
             }
             Err(later) => {
                 let (handle, conn) = (cx.handle(), cx.id());
-                let waiting = InFlight::new(peer);
+                let waiting = InFlight::new(cx.peer_shared());
                 cx.runtime().spawn(async move {
                     let reply = later.await;
                     drop(waiting);

@@ -17,9 +17,9 @@ use tokio::sync::oneshot;
 
 use crate::context::Context;
 use crate::handover::Accepted;
-use crate::hooks::CloseInfo;
+use crate::hooks::{CloseInfo, Hooks};
 use crate::peer::Peer;
-use crate::worker::inbox::{AllInboxes, Inbox, Task};
+use crate::worker::inbox::{AllInboxes, Task};
 use crate::worker::pause::Pause;
 use crate::worker::pool::Shared;
 use crate::worker::socket::Io;
@@ -29,6 +29,8 @@ pub(crate) struct Core {
     pub(crate) hub: Hub,
     pub(crate) links: Links,
     pub(crate) shared: Arc<Shared>,
+    /// The application, between hooks.
+    hooks: Option<Arc<dyn Hooks>>,
     pub(crate) registry: Registry,
     pub(crate) now: Millis,
     pub(crate) replies: HashMap<u64, oneshot::Sender<Result<RawJson, RequestError>>>,
@@ -196,6 +198,7 @@ impl Core {
             hub,
             links: Links::default(),
             shared,
+            hooks: None,
             registry,
             now: Millis::ZERO,
             replies: HashMap::new(),
@@ -366,14 +369,14 @@ impl Core {
     /// is running now.
     fn take_deliveries(&mut self) {
         let worker = self.hub.worker();
-        if self.shared.inboxes.get(worker).is_none_or(Inbox::is_empty) {
-            return;
-        }
-        let shared = Arc::clone(&self.shared);
-        let Some(inbox) = shared.inboxes.get(worker) else {
-            return;
+        let inbox = |core: &Self| {
+            core.shared
+                .inboxes
+                .get(worker)
+                .filter(|i| !i.is_empty())?
+                .pop()
         };
-        while let Some(task) = inbox.pop() {
+        while let Some(task) = inbox(self) {
             match task {
                 Task::Deliver(delivery) => self.hub.deliver(&delivery),
                 Task::Output(work) => self.run_task(work),
@@ -418,13 +421,18 @@ impl Core {
         &mut self,
         key: Key,
         name: &'static str,
-        work: impl FnOnce(&dyn crate::hooks::Hooks, &mut Context<'_>) -> R,
+        work: impl FnOnce(&dyn Hooks, &mut Context<'_>) -> R,
     ) -> Option<R> {
         self.links.peek(key)?;
-        let hooks = Arc::clone(&self.shared.hooks);
+        // Counting references to what all workers share would make them wait for each other: each
+        // has its own, and a hook that runs inside of another one takes a new one.
+        let hooks = self.hooks.take();
+        let hooks = hooks.unwrap_or_else(|| Arc::clone(&self.shared.hooks));
         let mut cx = Context::new(self, key);
         let run = std::panic::AssertUnwindSafe(|| work(&*hooks, &mut cx));
-        match std::panic::catch_unwind(run) {
+        let done = std::panic::catch_unwind(run);
+        self.hooks = Some(hooks);
+        match done {
             Ok(value) => Some(value),
             Err(_) => {
                 self.shared.hook_panics.fetch_add(1, Ordering::Relaxed);
