@@ -8,6 +8,9 @@ use serde::de::DeserializeOwned;
 
 use crate::error::{Issue, LiveError};
 
+/// Bytes from which on sharing is cheaper than a copy: it takes an allocation, too.
+const SHARED_BYTES_MIN: usize = 1_024;
+
 /// The arguments of one call, as the client wrote them.
 ///
 /// # Cost
@@ -50,7 +53,7 @@ impl Args {
     #[must_use]
     pub fn cursor(&self) -> ArgCursor<'_> {
         ArgCursor {
-            list: &self.0,
+            list: Some(&self.0),
             rest: self.0.get().elements(),
             position: 0,
         }
@@ -66,12 +69,22 @@ impl fmt::Debug for Args {
 /// Takes arguments off a list from the front.
 #[derive(Debug, Clone)]
 pub struct ArgCursor<'a> {
-    list: &'a RawJson,
+    /// The list, if it can be shared.
+    list: Option<&'a RawJson>,
     rest: millstream_core::Elements<'a>,
     position: usize,
 }
 
 impl<'a> ArgCursor<'a> {
+    /// A walk over arguments that still stand in their frame.
+    pub(crate) fn over(list: RawJsonRef<'a>) -> Self {
+        Self {
+            list: None,
+            rest: list.elements(),
+            position: 0,
+        }
+    }
+
     /// The next argument and its position; `None` when the client sent no more.
     pub fn take(&mut self) -> (usize, Option<RawJsonRef<'a>>) {
         let position = self.position;
@@ -79,19 +92,24 @@ impl<'a> ArgCursor<'a> {
         (position, self.rest.next())
     }
 
-    /// The next argument as it is, sharing the bytes of the list; `null` when there is none.
+    /// The next argument as it is; `null` when there is none. A long one shares the bytes of the
+    /// list if it can.
     fn take_raw(&mut self) -> RawJson {
-        let (_, json) = self.take();
-        json.and_then(|json| self.list.share(json))
-            .unwrap_or(RawJson::NULL)
+        let Some(json) = self.take().1 else {
+            return RawJson::NULL;
+        };
+        let long = json.as_bytes().len() >= SHARED_BYTES_MIN;
+        let shared = self.list.filter(|_| long);
+        let shared = shared.and_then(|list| list.share(json));
+        shared.unwrap_or_else(|| json.to_owned())
     }
 }
 
 /// A parameter of a handler.
 ///
 /// Implemented for everything that serde can read (an absent argument is read like `null`, so
-/// `Option` parameters may be left out; [`RawJson`] shares the bytes of the list), for [`Rest`] and
-/// for [`Valid`].
+/// `Option` parameters may be left out; [`RawJson`] is passed on as it came), for [`Rest`] and for
+/// [`Valid`].
 pub trait Arg: Sized {
     /// Takes what it needs off the arguments.
     ///

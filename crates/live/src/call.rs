@@ -3,7 +3,8 @@
 use core::fmt;
 use core::future::ready;
 
-use crate::args::Args;
+use crate::app::App;
+use crate::args::{ArgCursor, Args};
 use crate::ctx::Ctx;
 use crate::error::LiveError;
 use crate::handler::{AnyHandler, BoxFuture, CallResult, Handler, erase};
@@ -55,29 +56,32 @@ impl<S: Send + Sync + 'static, U: User> Call<S, U> {
     }
 
     /// Whether nothing is around the function.
-    pub(crate) fn is_plain(&self, ctx: &Ctx<S, U>) -> bool {
-        self.policies.is_empty() && ctx.engine().app.limits.call_deadline.is_none()
+    pub(crate) fn is_plain(&self, app: &App<S, U>) -> bool {
+        self.policies.is_empty() && app.limits.call_deadline.is_none()
     }
 
     /// The function alone.
     pub(crate) fn start(
         &self,
         ctx: Ctx<S, U>,
-        args: &Args,
+        args: &mut ArgCursor<'_>,
     ) -> Result<BoxFuture<CallResult>, LiveError> {
         (self.handler)(ctx, args)
     }
 
     /// The function, inside of what is wrapped around it.
     pub(crate) async fn run(&self, ctx: Ctx<S, U>, args: Args) -> Result<Outcome, LiveError> {
-        if self.is_plain(&ctx) {
-            return self.start(ctx, &args)?.await.map(Outcome::Value);
+        if self.is_plain(&ctx.engine().app) {
+            return self
+                .start(ctx, &mut args.cursor())?
+                .await
+                .map(Outcome::Value);
         }
         let general = ctx.engine().app.limits.call_deadline;
         // An upload takes as long as its client does; silence has a limit of its own.
         let general = general.filter(|_| !self.policies.has_deadline() && !ctx.is_upload());
         let start = || {
-            let started = self.start(ctx.clone(), &args);
+            let started = self.start(ctx.clone(), &mut args.cursor());
             started.unwrap_or_else(|error| Box::pin(ready(Err(error))))
         };
         let running = self.policies.run(&ctx, &args, Box::new(start));

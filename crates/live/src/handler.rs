@@ -8,7 +8,7 @@ use std::sync::Arc;
 use millstream_core::RawJson;
 use serde::Serialize;
 
-use crate::args::{Arg, Args};
+use crate::args::{Arg, ArgCursor};
 use crate::ctx::Ctx;
 use crate::error::LiveError;
 use crate::user::User;
@@ -29,7 +29,11 @@ pub trait Handler<S, U, P>: Send + Sync + 'static {
     ///
     /// # Errors
     /// `VALIDATION` when the arguments are not what the function takes; it has not started then.
-    fn start(&self, ctx: Ctx<S, U>, args: &Args) -> Result<BoxFuture<CallResult>, LiveError>;
+    fn start(
+        &self,
+        ctx: Ctx<S, U>,
+        args: &mut ArgCursor<'_>,
+    ) -> Result<BoxFuture<CallResult>, LiveError>;
 }
 
 macro_rules! handler {
@@ -51,10 +55,9 @@ macro_rules! handler {
             fn start(
                 &self,
                 ctx: Ctx<S, U>,
-                args: &Args,
+                args: &mut ArgCursor<'_>,
             ) -> Result<BoxFuture<CallResult>, LiveError> {
-                let mut cursor = args.cursor();
-                $(let $parameter = $parameter::from_args(&mut cursor)?;)*
+                $(let $parameter = $parameter::from_args(args)?;)*
                 let running = self(ctx, $($parameter),*);
                 Ok(Box::pin(async move { running.await.and_then(encode) }))
             }
@@ -82,17 +85,25 @@ pub(crate) fn encode<T: Serialize + 'static>(value: T) -> CallResult {
     if let Some(ready) = any.downcast_mut::<Option<RawJson>>() {
         return Ok(ready.take());
     }
+    if let Some(Some(truth)) = any.downcast_ref::<Option<bool>>() {
+        return Ok(Some(if *truth {
+            RawJson::TRUE
+        } else {
+            RawJson::FALSE
+        }));
+    }
     value
         .map(|value| Ok(RawJson::from_serialize(&value)?))
         .transpose()
 }
 
 /// A [`Handler`] without its parameters' types.
-pub(crate) type AnyHandler<S, U> =
-    Arc<dyn Fn(Ctx<S, U>, &Args) -> Result<BoxFuture<CallResult>, LiveError> + Send + Sync>;
+pub(crate) type AnyHandler<S, U> = Arc<
+    dyn Fn(Ctx<S, U>, &mut ArgCursor<'_>) -> Result<BoxFuture<CallResult>, LiveError> + Send + Sync,
+>;
 
 pub(crate) fn erase<S: 'static, U: User, P: 'static>(
     handler: impl Handler<S, U, P>,
 ) -> AnyHandler<S, U> {
-    Arc::new(move |ctx, args| handler.start(ctx, args))
+    Arc::new(move |ctx, args: &mut ArgCursor<'_>| handler.start(ctx, args))
 }

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use parking_lot::Mutex;
 use serde::Serialize;
 
-use crate::args::{Arg, Args};
+use crate::args::{Arg, ArgCursor};
 use crate::ctx::Ctx;
 use crate::error::LiveError;
 use crate::handler::{AnyHandler, BoxFuture, CallResult, encode};
@@ -40,7 +40,7 @@ pub trait InputHandler<S, U, I, P>: Send + Sync + 'static {
         &self,
         ctx: Ctx<S, U>,
         input: I,
-        args: &Args,
+        args: &mut ArgCursor<'_>,
     ) -> Result<BoxFuture<CallResult>, LiveError>;
 }
 
@@ -64,10 +64,9 @@ macro_rules! input_handler {
                 &self,
                 ctx: Ctx<S, U>,
                 input: I,
-                args: &Args,
+                args: &mut ArgCursor<'_>,
             ) -> Result<BoxFuture<CallResult>, LiveError> {
-                let mut cursor = args.cursor();
-                $(let $parameter = $parameter::from_args(&mut cursor)?;)*
+                $(let $parameter = $parameter::from_args(args)?;)*
                 let running = self(ctx, input, $($parameter),*);
                 Ok(Box::pin(async move { running.await.and_then(encode) }))
             }
@@ -88,7 +87,7 @@ input_handler!(A, B, C, D, E, G, H);
 pub(crate) fn erase_bytes<S: 'static, U: User, P: 'static>(
     handler: impl InputHandler<S, U, Bytes, P>,
 ) -> AnyHandler<S, U> {
-    Arc::new(move |ctx: Ctx<S, U>, args: &Args| {
+    Arc::new(move |ctx: Ctx<S, U>, args: &mut ArgCursor<'_>| {
         let bytes = ctx.payload().cloned();
         let bytes = bytes.ok_or_else(|| LiveError::internal("called without bytes"))?;
         handler.start(ctx, bytes, args)
@@ -99,7 +98,7 @@ pub(crate) fn erase_bytes<S: 'static, U: User, P: 'static>(
 pub(crate) fn erase_upload<S: 'static, U: User, P: 'static>(
     handler: impl InputHandler<S, U, Upload, P>,
 ) -> AnyHandler<S, U> {
-    Arc::new(move |ctx: Ctx<S, U>, args: &Args| {
+    Arc::new(move |ctx: Ctx<S, U>, args: &mut ArgCursor<'_>| {
         let upload = ctx.take_upload();
         let upload = upload.ok_or_else(|| LiveError::internal("the upload was taken before"))?;
         handler.start(ctx, upload, args)

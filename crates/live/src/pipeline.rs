@@ -5,7 +5,7 @@ use std::sync::Arc;
 use core::future::{Future, ready};
 use core::pin::Pin;
 use core::task::{Context, Poll};
-use std::panic::AssertUnwindSafe;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use compact_str::CompactString;
 use futures_util::FutureExt;
@@ -17,7 +17,8 @@ use millstream_wire::{
 };
 
 use crate::app::{App, Entry};
-use crate::args::Args;
+use crate::args::{ArgCursor, Args};
+use crate::call::Call;
 use crate::ctx::{Ctx, Grant};
 use crate::engine::Engine;
 use crate::error::{LiveError, code};
@@ -167,11 +168,7 @@ impl<S: Send + Sync + 'static, U: User> Live<S, U> {
                 let reply = Reply::to_call(&id.to_cow(), failure(id.as_json(), &error));
                 Box::pin(ready(Some(reply)))
             }
-            Some(CallFrame::Call(call)) => {
-                let id = call.id.map(|id| CompactString::from(id.raw()));
-                let request = self.request(caller, &call);
-                Box::pin(answer(id, request))
-            }
+            Some(CallFrame::Call(call)) => self.call(caller, &call),
             Some(CallFrame::Batch(batch)) => self.batch(caller, &batch),
         };
         Handled::Claimed(handled)
@@ -213,31 +210,83 @@ impl<S: Send + Sync + 'static, U: User> Live<S, U> {
         Handled::Claimed(Box::pin(ready(reply)))
     }
 
-    /// Steps 1 to 3: path, arguments, and what the path stands for.
+    /// One call. A plain one starts right here, with its arguments still in the frame.
+    fn call(&self, caller: &Caller<U>, call: &CallRequest<'_>) -> BoxFuture<Option<Reply>> {
+        let id = call.id.map(|id| CompactString::from(id.raw()));
+        let app = &self.engine.app;
+        let (entry, list) = match self.find(call) {
+            Ok(found) => found,
+            Err(error) => return Box::pin(ready(reply(id.as_deref(), &Err(error)))),
+        };
+        let Some(function) = entry.plain(app).filter(|_| app.layers.is_empty()) else {
+            return Box::pin(answer(id, Ok(self.prepare(caller, call, entry, list))));
+        };
+        let ctx = self.text_context(caller, call, entry);
+        let observer = app.on_error.is_some().then(|| ctx.clone());
+        let start = AssertUnwindSafe(|| {
+            entry.charge(&ctx)?;
+            function.start(ctx, &mut ArgCursor::over(list))
+        });
+        let started = catch_unwind(start).unwrap_or_else(|panic| Err(panicked(&*panic)));
+        Box::pin(Plain {
+            id,
+            observer,
+            running: started.unwrap_or_else(|error| Box::pin(ready(Err(error)))),
+        })
+    }
+
+    /// A call that runs once it is polled.
     fn request(&self, caller: &Caller<U>, call: &CallRequest<'_>) -> Found<S, U> {
+        let (entry, list) = self.find(call)?;
+        Ok(self.prepare(caller, call, entry, list))
+    }
+
+    /// Path, arguments, and what the path stands for.
+    fn find<'a>(
+        &self,
+        call: &CallRequest<'a>,
+    ) -> Result<(&Arc<Entry<S, U>>, RawJsonRef<'a>), LiveError> {
         let path = call.path.to_cow();
         let entry = self.engine.app.entries.get(&*path);
         if entry.is_none() && !is_call_path(&path) {
             return Err(LiveError::new(code::INVALID_REQUEST, "Invalid path"));
         }
-        let args = match call.args {
-            CallArgs::Absent => Args::NONE,
-            CallArgs::List(list) => Args::from_list(list),
+        let list = match call.args {
+            CallArgs::Absent => RawJsonRef::trust("[]"),
+            CallArgs::List(list) => list,
             CallArgs::NotAList => {
                 let text = "args must be an array";
                 return Err(LiveError::new(code::INVALID_REQUEST, text));
             }
         };
-        let Some(entry) = entry else {
-            return Err(LiveError::new(code::NOT_FOUND, "Not found"));
-        };
+        let entry = entry.ok_or_else(|| LiveError::new(code::NOT_FOUND, "Not found"))?;
+        Ok((entry, list))
+    }
+
+    fn text_context(
+        &self,
+        caller: &Caller<U>,
+        call: &CallRequest<'_>,
+        entry: &Entry<S, U>,
+    ) -> Ctx<S, U> {
         let (engine, path) = (Arc::clone(&self.engine), Arc::clone(&entry.path));
         let cursor = call.cursor.map(|cursor| cursor.to_owned());
         let key = call.idempotency_key.map(|key| key.to_owned());
-        Ok(Request {
-            ctx: Ctx::new(engine, caller.clone(), path, cursor, key),
+        Ctx::new(engine, caller.clone(), path, cursor, key)
+    }
+
+    /// Takes all a call needs out of its frame.
+    fn prepare(
+        &self,
+        caller: &Caller<U>,
+        call: &CallRequest<'_>,
+        entry: &Arc<Entry<S, U>>,
+        list: RawJsonRef<'_>,
+    ) -> Request<S, U> {
+        Request {
+            ctx: self.text_context(caller, call, entry),
             entry: Arc::clone(entry),
-            args,
+            args: Args::from_list(list),
             resume: call.stream.then(|| {
                 Box::new(Resume {
                     seq: call.seq.and_then(|seq| seq.as_f64()),
@@ -245,7 +294,7 @@ impl<S: Send + Sync + 'static, U: User> Live<S, U> {
                     schema_version: call.schema_version.and_then(|version| version.as_f64()),
                 })
             }),
-        })
+        }
     }
 
     fn batch(&self, caller: &Caller<U>, batch: &CallBatch<'_>) -> BoxFuture<Option<Reply>> {
@@ -302,9 +351,49 @@ where
     U: User,
 {
     let result = execute(request).await;
-    let id = RawJsonRef::trust(id.as_deref()?);
-    let reply = Reply::to_call(&id.as_json_str()?.to_cow(), payload(id, &result));
+    let reply = reply(id.as_deref(), &result)?;
     Some(reply.releasing(topic_of(&result)))
+}
+
+/// The reply to a call, if it has an id.
+fn reply(id: Option<&str>, result: &Result<Outcome, LiveError>) -> Option<Reply> {
+    let id = RawJsonRef::trust(id?);
+    Some(Reply::to_call(
+        &id.as_json_str()?.to_cow(),
+        payload(id, result),
+    ))
+}
+
+fn panicked(panic: &(dyn core::any::Any + Send)) -> LiveError {
+    LiveError::internal(format!("panicked: {}", panic_text(panic)))
+}
+
+/// A call with nothing around its function, which is running. It subscribes to nothing, so there
+/// is nothing to take back when it fails.
+struct Plain<S, U> {
+    id: Option<CompactString>,
+    /// Present when somebody wants to hear of errors.
+    observer: Option<Ctx<S, U>>,
+    running: BoxFuture<CallResult>,
+}
+
+impl<S, U: User> Future for Plain<S, U> {
+    type Output = Option<Reply>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let poll = AssertUnwindSafe(|| self.running.as_mut().poll(cx));
+        let result = match catch_unwind(poll) {
+            Ok(Poll::Pending) => return Poll::Pending,
+            Ok(Poll::Ready(result)) => result,
+            Err(panic) => Err(panicked(&*panic)),
+        };
+        if let (Err(error), Some(ctx)) = (&result, &self.observer)
+            && !error.is_typed()
+        {
+            ctx.report(error);
+        }
+        Poll::Ready(reply(self.id.as_deref(), &result.map(Outcome::Value)))
+    }
 }
 
 /// Everything behind the lookup.
@@ -316,10 +405,8 @@ where
     let request = request?;
     let ctx = request.ctx.clone();
     let running = AssertUnwindSafe(async { run(request).await });
-    let result = running.catch_unwind().await.unwrap_or_else(|panic| {
-        let text = panic_text(&*panic);
-        Err(LiveError::internal(format!("panicked: {text}")))
-    });
+    let result = running.catch_unwind().await;
+    let result = result.unwrap_or_else(|panic| Err(panicked(&*panic)));
     if let Err(error) = &result {
         if !error.is_typed() {
             ctx.report(error);
@@ -440,15 +527,25 @@ impl Future for Running {
 impl<S: Send + Sync + 'static, U: User> Entry<S, U> {
     /// Guard, hook, then the function or the stream.
     fn run(self: Arc<Self>, ctx: Ctx<S, U>, args: Args, resume: Option<Box<Resume>>) -> Running {
-        let plain = self.guard.is_empty() && ctx.engine().app.before_execute.is_none();
+        let Some(call) = self.plain(&ctx.engine().app) else {
+            return Running::Boxed(Box::pin(self.run_guarded(ctx, args, resume)));
+        };
+        let started = self.charge(&ctx);
+        match started.and_then(|()| call.start(ctx, &mut args.cursor())) {
+            Ok(function) => Running::Function(function),
+            Err(error) => Running::Done(Some(error)),
+        }
+    }
+
+    /// The function, if it is one with nothing around it besides layers.
+    fn plain(&self, app: &App<S, U>) -> Option<&Call<S, U>> {
         match &*self.kind {
-            Kind::Call(call) if plain && call.is_plain(&ctx) => {
-                match self.charge(&ctx).and_then(|()| call.start(ctx, &args)) {
-                    Ok(function) => Running::Function(function),
-                    Err(error) => Running::Done(Some(error)),
-                }
+            Kind::Call(call)
+                if self.guard.is_empty() && app.before_execute.is_none() && call.is_plain(app) =>
+            {
+                Some(call)
             }
-            _ => Running::Boxed(Box::pin(self.run_guarded(ctx, args, resume))),
+            _ => None,
         }
     }
 

@@ -97,14 +97,35 @@ pub(crate) fn payload(id: RawJsonRef<'_>, result: &Result<Outcome, LiveError>) -
     if total > FRAME_CODE_UNITS_MAX {
         return failure(id, &too_large(total));
     }
-    let mut object = ObjectWriter::with_capacity(total);
-    object.raw("id", id).raw("ok", RawJsonRef::TRUE);
     match outcome {
-        Outcome::Value(None) => {}
-        Outcome::Value(Some(data)) => drop(object.raw("data", data.get())),
-        Outcome::Stream(stream) => stream.write(&mut object),
+        Outcome::Value(data) => value_payload(id, data.as_ref()),
+        Outcome::Stream(stream) => {
+            let mut object = ObjectWriter::with_capacity(total);
+            object.raw("id", id).raw("ok", RawJsonRef::TRUE);
+            stream.write(&mut object);
+            object.finish()
+        }
     }
-    object.finish()
+}
+
+/// The usual payload, in a buffer of exactly its size: such a buffer is shared without another
+/// allocation.
+fn value_payload(id: RawJsonRef<'_>, data: Option<&RawJson>) -> RawJson {
+    const ID: &str = r#"{"id":"#;
+    const OK: &str = r#","ok":true"#;
+    const DATA: &str = r#","data":"#;
+    let fixed = ID.len() + id.as_str().len() + OK.len() + 1;
+    let member = data.map_or(0, |data| DATA.len() + data.as_str().len());
+    let mut text = String::with_capacity(fixed + member);
+    text.push_str(ID);
+    text.push_str(id.as_str());
+    text.push_str(OK);
+    if let Some(data) = data {
+        text.push_str(DATA);
+        text.push_str(data.as_str());
+    }
+    text.push('}');
+    RawJson::trust(text)
 }
 
 /// The payload for a binary call: that of a call without the id, which clients take from the

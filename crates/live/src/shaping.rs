@@ -161,7 +161,7 @@ impl<S: Send + Sync + 'static, U: User> Stream<S, U> {
         let Some(loader) = &self.loader else {
             return Ok(self.empty_value());
         };
-        let loaded = loader(ctx.clone(), args)?.await?;
+        let loaded = loader(ctx.clone(), &mut args.cursor())?.await?;
         let (data, _) = split_page(loaded);
         // A loader that gives nothing has nothing.
         let data = data.unwrap_or_else(|| self.empty_value());

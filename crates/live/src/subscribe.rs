@@ -299,7 +299,7 @@ impl<S: Send + Sync + 'static, U: User> Stream<S, U> {
         ctx: &Ctx<S, U>,
         args: &Args,
     ) -> Result<(Option<RawJson>, Vec<(&'static str, RawJson)>), LiveError> {
-        let loaded = loader(ctx.clone(), args)?.await?;
+        let loaded = loader(ctx.clone(), &mut args.cursor())?.await?;
         let (data, page) = split_page(loaded);
         let data = match data {
             Some(data) => Some(self.transformed(self.piped(ctx, data).await?)?),

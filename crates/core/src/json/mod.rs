@@ -81,6 +81,12 @@ impl RawJson {
     /// The value `null`.
     pub const NULL: Self = Self(ByteString::from_static("null"));
 
+    /// The value `true`.
+    pub const TRUE: Self = Self(ByteString::from_static("true"));
+
+    /// The value `false`.
+    pub const FALSE: Self = Self(ByteString::from_static("false"));
+
     /// The value `[]`.
     pub const EMPTY_LIST: Self = Self(ByteString::from_static("[]"));
 
@@ -120,6 +126,20 @@ impl RawJson {
     ) -> Result<Self, serde_json::Error> {
         let text = serde_json::to_string(value)?;
         Self::parse_text(text.into(), DEPTH_LIMIT).map_err(serde::ser::Error::custom)
+    }
+
+    /// Takes text that the caller has written itself and knows to be exactly one JSON value; see
+    /// [`RawJsonRef::trust`].
+    ///
+    /// # Panics
+    /// In debug builds, when the text is not such a value.
+    ///
+    /// # Cost
+    /// An allocation if the text has spare capacity, else none.
+    #[must_use]
+    pub fn trust(text: String) -> Self {
+        let _ = RawJsonRef::trust(&text);
+        Self(ByteString::from(text))
     }
 
     /// The value, borrowed: scanning methods are there.

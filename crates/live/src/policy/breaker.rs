@@ -8,7 +8,7 @@ use millstream_flow::{BreakerConfig, BreakerState, BreakerStats, Permit};
 use parking_lot::Mutex;
 
 use crate::app::Problem;
-use crate::args::Args;
+use crate::args::ArgCursor;
 use crate::ctx::Ctx;
 use crate::error::{LiveError, code};
 use crate::handler::{AnyHandler, BoxFuture, CallResult};
@@ -192,7 +192,9 @@ pub(crate) struct Guarded<S, U> {
 impl<S: Send + Sync + 'static, U: User> Guarded<S, U> {
     pub(super) async fn around(&self, rest: Rest<'_, S, U>) -> CallResult {
         let Some(attempt) = self.breaker.attempt(rest.ctx.platform()) else {
-            return self.instead(rest.ctx.clone(), rest.args)?.await;
+            return self
+                .instead(rest.ctx.clone(), &mut rest.args.cursor())?
+                .await;
         };
         let result = rest.run().await;
         attempt.settle(result.as_ref().err());
@@ -200,7 +202,11 @@ impl<S: Send + Sync + 'static, U: User> Guarded<S, U> {
     }
 
     /// What is given while the breaker is open.
-    fn instead(&self, ctx: Ctx<S, U>, args: &Args) -> Result<BoxFuture<CallResult>, LiveError> {
+    fn instead(
+        &self,
+        ctx: Ctx<S, U>,
+        args: &mut ArgCursor<'_>,
+    ) -> Result<BoxFuture<CallResult>, LiveError> {
         ctx.engine().counters.breaker_refusals.add();
         if let Some(fallback) = &self.fallback {
             return fallback(ctx, args);
@@ -216,7 +222,7 @@ impl<S: Send + Sync + 'static, U: User> Guarded<S, U> {
 
     /// The breaker around a loader, wherever that is run.
     pub(crate) fn wrap(self, loader: AnyHandler<S, U>) -> AnyHandler<S, U> {
-        Arc::new(move |ctx, args| {
+        Arc::new(move |ctx, args: &mut ArgCursor<'_>| {
             let Some(attempt) = self.breaker.attempt(ctx.platform()) else {
                 return self.instead(ctx, args);
             };
