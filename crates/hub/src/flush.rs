@@ -207,49 +207,51 @@ impl Hub {
         let bounds = self.config.bounds();
         for number in 0..2 {
             let local = &mut self.local[index as usize];
-            let topic = Arc::clone(&local.topic);
+            if local.lanes[number].chunks.is_empty() {
+                continue;
+            }
             let mut lane = core::mem::take(&mut local.lanes[number]);
-            if !lane.chunks.is_empty() {
-                let frames: u64 = lane
-                    .chunks
-                    .iter()
-                    .map(|chunk| u64::from(chunk.frames))
-                    .sum();
-                for at in 0..lane.subs.len() {
-                    let Some((key, conn)) = self.conns.get_at_mut(lane.subs[at]) else {
-                        continue;
-                    };
-                    if conn.turn != NO_TURN || conn.mixed || conn.closing || conn.dead {
-                        continue;
-                    }
-                    let before = conn.backlog.as_ref().map_or(0, |backlog| backlog.bytes());
-                    let mut writer = Writer {
-                        bounds,
-                        tally: &mut self.tally,
-                        too_slow: false,
-                    };
-                    if conn.backlog.is_none() {
-                        let given = lane.len();
-                        writer.tally.writes += 1;
-                        match sink.send(key, lane.bytes()) {
-                            Wrote::Bytes(count) if count == given => {
-                                writer.tally.written_bytes += given as u64;
-                                writer.tally.delivered += frames;
-                                continue;
-                            }
-                            Wrote::Bytes(count) => {
-                                writer.stall_on_lane(conn, &mut lane, &topic, count);
-                            }
-                            Wrote::Failed => conn.dead = true,
-                        }
-                    } else {
-                        for chunk in 0..lane.chunks.len() {
-                            writer.queue_chunk(conn, &mut lane, &topic, chunk);
-                        }
-                    }
-                    let too_slow = writer.too_slow;
-                    self.after_stall(key, before, too_slow);
+            let frames: u64 = lane
+                .chunks
+                .iter()
+                .map(|chunk| u64::from(chunk.frames))
+                .sum();
+            for at in 0..lane.subs.len() {
+                let Some((key, conn)) = self.conns.get_at_mut(lane.subs[at]) else {
+                    continue;
+                };
+                if conn.turn != NO_TURN || conn.mixed || conn.closing || conn.dead {
+                    continue;
                 }
+                let before = conn.backlog.as_ref().map_or(0, |backlog| backlog.bytes());
+                let mut writer = Writer {
+                    bounds,
+                    tally: &mut self.tally,
+                    too_slow: false,
+                };
+                if conn.backlog.is_none() {
+                    let given = lane.len();
+                    writer.tally.writes += 1;
+                    match sink.send(key, lane.bytes()) {
+                        Wrote::Bytes(count) if count == given => {
+                            writer.tally.written_bytes += given as u64;
+                            writer.tally.delivered += frames;
+                            continue;
+                        }
+                        Wrote::Bytes(count) => {
+                            let topic = Arc::clone(&self.local[index as usize].topic);
+                            writer.stall_on_lane(conn, &mut lane, &topic, count);
+                        }
+                        Wrote::Failed => conn.dead = true,
+                    }
+                } else {
+                    let topic = Arc::clone(&self.local[index as usize].topic);
+                    for chunk in 0..lane.chunks.len() {
+                        writer.queue_chunk(conn, &mut lane, &topic, chunk);
+                    }
+                }
+                let too_slow = writer.too_slow;
+                self.after_stall(key, before, too_slow);
             }
             self.local[index as usize].lanes[number] = lane;
         }

@@ -509,15 +509,27 @@ impl<I: Inboxes> Publisher<'_, I> {
         let bytes = if frame.is_empty() { size } else { frame.len() };
         self.topics.count(topic, state, bytes);
         let frame = Bytes::from(frame);
+        let give = |worker, frame| {
+            self.hand_over(worker, last_hop.delivery(id, ordinal, frame));
+        };
+        // The last one takes the frame itself: one that is not shared costs no counter.
+        let mut last = None;
         for (worker, count) in (0_u16..).zip(state.audience()) {
-            if *count > 0 {
-                let frame = frame.clone();
-                let delivery = last_hop.delivery(id, ordinal, frame);
-                self.hand_over(worker, delivery);
+            if *count > 0
+                && let Some(before) = last.replace(worker)
+            {
+                give(before, frame.clone());
             }
         }
-        if let Some(number) = kept {
-            self.topics.keep(topic, state, number, frame);
+        match (last, kept) {
+            (last, Some(number)) => {
+                if let Some(worker) = last {
+                    give(worker, frame.clone());
+                }
+                self.topics.keep(topic, state, number, frame);
+            }
+            (Some(worker), None) => give(worker, frame),
+            (None, None) => {}
         }
         Published {
             delivered,

@@ -5,7 +5,7 @@ use core::sync::atomic::{AtomicU64, Ordering};
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use hashbrown::{DefaultHashBuilder, HashMap};
+use hashbrown::{DefaultHashBuilder, HashTable};
 use millstream_core::{Millis, TopicError, TopicId, TopicName, TopicRules};
 use millstream_wire::TopicPrefix;
 use parking_lot::{Mutex, RwLock};
@@ -112,7 +112,7 @@ struct Counter(AtomicU64);
 
 #[derive(Debug, Default)]
 struct Shard {
-    by_name: HashMap<TopicName, Arc<Topic>>,
+    by_name: HashTable<Arc<Topic>>,
     /// In order of creation, as candidates for eviction.
     queue: VecDeque<Arc<Topic>>,
 }
@@ -120,6 +120,12 @@ struct Shard {
 const SHARDS: usize = 64;
 /// Subscribed topics that are passed over before an eviction gives up.
 const EVICTION_PROBES: usize = 32;
+
+impl Shard {
+    fn find(&self, hash: u64, name: &str) -> Option<&Arc<Topic>> {
+        self.by_name.find(hash, |topic| &*topic.name == name)
+    }
+}
 
 impl Topics {
     /// A table for `workers` hubs of a process that started at `boot_unix_ms`.
@@ -151,7 +157,8 @@ impl Topics {
     /// The topic of that name if it is known.
     #[must_use]
     pub fn find(&self, name: &str) -> Option<Arc<Topic>> {
-        self.shard(name).read().by_name.get(name).cloned()
+        let hash = self.hash(name);
+        self.shard(hash).read().find(hash, name).cloned()
     }
 
     /// The topic of that name, made if need be. `now` is the time since the process started.
@@ -164,8 +171,9 @@ impl Topics {
             return Ok(topic);
         }
         let name = TopicName::parse(name, &TopicRules::SERVER)?;
-        let mut shard = self.shard(&name).write();
-        if let Some(topic) = shard.by_name.get(&*name) {
+        let hash = self.hash(&name);
+        let mut shard = self.shard(hash).write();
+        if let Some(topic) = shard.find(hash, &name) {
             return Ok(Arc::clone(topic));
         }
         if shard.by_name.len() >= self.shard_topics_max && !self.evict(&mut shard) {
@@ -182,9 +190,12 @@ impl Topics {
                 audience: SmallVec::from_elem(0, usize::from(self.workers)),
                 ..TopicState::default()
             }),
-            name: name.clone(),
+            name,
         });
-        shard.by_name.insert(name, Arc::clone(&topic));
+        let rehash = |topic: &Arc<Topic>| self.hash(&topic.name);
+        shard
+            .by_name
+            .insert_unique(hash, Arc::clone(&topic), rehash);
         shard.queue.push_back(Arc::clone(&topic));
         Ok(topic)
     }
@@ -258,8 +269,11 @@ impl Topics {
             .fetch_add(bytes as u64, Ordering::Relaxed);
     }
 
-    fn shard(&self, name: &str) -> &RwLock<Shard> {
-        let hash = self.hasher.hash_one(name);
+    fn hash(&self, name: &str) -> u64 {
+        self.hasher.hash_one(name)
+    }
+
+    fn shard(&self, hash: u64) -> &RwLock<Shard> {
         // The table inside a shard uses the low and the top bits; take others.
         let index = usize::try_from((hash >> 24) & 0xFFFF).unwrap_or(0) % self.shards.len();
         &self.shards[index]
@@ -291,7 +305,11 @@ impl Topics {
                 self.forgotten.fetch_max(state.head, Ordering::AcqRel);
                 self.drop_kept(&mut state);
                 drop(state);
-                shard.by_name.remove(&*topic.name);
+                let hash = self.hash(&topic.name);
+                let same = |other: &Arc<Topic>| Arc::ptr_eq(other, &topic);
+                if let Ok(entry) = shard.by_name.find_entry(hash, same) {
+                    entry.remove();
+                }
                 Stats::bump(&self.stats.topics_evicted);
                 return true;
             }

@@ -150,6 +150,9 @@ impl Lane {
 
     /// Ends the turn: empties the lane and gives its buffer back.
     pub(crate) fn finish(&mut self, pool: &mut Vec<Vec<u8>>) {
+        if self.chunks.is_empty() {
+            return;
+        }
         self.chunks.clear();
         self.chunks.shrink_to(CHUNKS_KEPT);
         self.keys = Vec::new();
