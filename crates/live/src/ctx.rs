@@ -33,14 +33,27 @@ struct Inner<S, U> {
     engine: Arc<Engine<S, U>>,
     caller: Caller<U>,
     path: Arc<str>,
+    /// Most calls bring nothing.
+    brought: Option<Box<Brought>>,
+    /// Nor do most leave anything.
+    left: Mutex<Option<Box<Left>>>,
+    /// The call's number among those that were asked for theirs; 0 before that.
+    number: AtomicU64,
+}
+
+/// What a call came with besides its arguments.
+struct Brought {
     cursor: Option<RawJson>,
     idempotency_key: Option<RawJson>,
     input: Input,
-    values: Mutex<HashMap<TypeId, Box<dyn Any + Send + Sync>>>,
+}
+
+/// What a call leaves for what runs later in it.
+#[derive(Default)]
+struct Left {
+    values: HashMap<TypeId, Box<dyn Any + Send + Sync>>,
     /// The subscription this call has made, until its outcome is known.
-    grant: Mutex<Option<Grant>>,
-    /// The call's number among those that were asked for theirs; 0 before that.
-    number: AtomicU64,
+    grant: Option<Grant>,
 }
 
 /// A subscription that may have to be taken back.
@@ -104,17 +117,27 @@ impl<S, U: User> Ctx<S, U> {
         idempotency_key: Option<RawJson>,
         input: Input,
     ) -> Self {
+        let nothing =
+            cursor.is_none() && idempotency_key.is_none() && matches!(input, Input::Nothing);
+        let brought = (!nothing).then(|| {
+            Box::new(Brought {
+                cursor,
+                idempotency_key,
+                input,
+            })
+        });
         Self(Arc::new(Inner {
             engine,
             caller,
             path,
-            cursor,
-            idempotency_key,
-            input,
-            values: Mutex::default(),
-            grant: Mutex::default(),
+            brought,
+            left: Mutex::default(),
             number: AtomicU64::new(0),
         }))
+    }
+
+    fn input(&self) -> Option<&Input> {
+        Some(&self.0.brought.as_ref()?.input)
     }
 
     /// What all contexts of the application share.
@@ -131,13 +154,13 @@ impl<S, U: User> Ctx<S, U> {
     pub(crate) fn grant(&self, topic: &Arc<str>) -> u64 {
         let id = GRANTS.fetch_add(1, Ordering::Relaxed);
         let topic = Arc::clone(topic);
-        *self.0.grant.lock() = Some(Grant { id, topic });
+        self.0.left.lock().get_or_insert_default().grant = Some(Grant { id, topic });
         id
     }
 
     /// The subscription that the call has made.
     pub(crate) fn take_grant(&self) -> Option<Grant> {
-        self.0.grant.lock().take()
+        self.0.left.lock().as_mut()?.grant.take()
     }
 
     /// Tells the application of an error that the client does not hear of. A hook that panics must
@@ -235,13 +258,14 @@ impl<S, U: User> Ctx<S, U> {
     /// The cursor of a page request.
     #[must_use]
     pub fn cursor(&self) -> Option<RawJsonRef<'_>> {
-        self.0.cursor.as_ref().map(RawJson::get)
+        self.0.brought.as_ref()?.cursor.as_ref().map(RawJson::get)
     }
 
     /// What the client sent to name the call for idempotent functions; any JSON.
     #[must_use]
     pub fn idempotency_key(&self) -> Option<RawJsonRef<'_>> {
-        self.0.idempotency_key.as_ref().map(RawJson::get)
+        let brought = self.0.brought.as_ref()?;
+        brought.idempotency_key.as_ref().map(RawJson::get)
     }
 
     /// Whether the connection that the call came from is over. The function goes on all the same:
@@ -272,7 +296,7 @@ impl<S, U: User> Ctx<S, U> {
     /// The bytes of a binary call, for what runs before its function.
     #[must_use]
     pub fn payload(&self) -> Option<&Bytes> {
-        match &self.0.input {
+        match self.input()? {
             Input::Bytes(bytes) => Some(bytes),
             _ => None,
         }
@@ -280,12 +304,12 @@ impl<S, U: User> Ctx<S, U> {
 
     /// Whether the call is an upload.
     pub(crate) fn is_upload(&self) -> bool {
-        matches!(self.0.input, Input::Upload(_))
+        matches!(self.input(), Some(Input::Upload(_)))
     }
 
     /// The upload, for the function alone.
     pub(crate) fn take_upload(&self) -> Option<Upload> {
-        match &self.0.input {
+        match self.input()? {
             Input::Upload(upload) => upload.lock().take(),
             _ => None,
         }
@@ -293,16 +317,16 @@ impl<S, U: User> Ctx<S, U> {
 
     /// Leaves a value for what runs later in the same call; one per type. Guards use it.
     pub fn set<T: Any + Send + Sync>(&self, value: T) {
-        self.0
-            .values
-            .lock()
-            .insert(TypeId::of::<T>(), Box::new(value));
+        let mut left = self.0.left.lock();
+        let values = &mut left.get_or_insert_default().values;
+        values.insert(TypeId::of::<T>(), Box::new(value));
     }
 
     /// A copy of a value that was left by something that ran earlier in the same call.
     #[must_use]
     pub fn get<T: Any + Clone>(&self) -> Option<T> {
-        let values = self.0.values.lock();
+        let left = self.0.left.lock();
+        let values = &left.as_ref()?.values;
         values.get(&TypeId::of::<T>())?.downcast_ref().cloned()
     }
 

@@ -2,7 +2,7 @@
 
 use core::fmt;
 use std::panic::AssertUnwindSafe;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 use hashbrown::HashSet;
 use memchr::memmem;
@@ -48,6 +48,9 @@ pub(crate) struct Warnings {
     told: Mutex<HashSet<Arc<str>>>,
 }
 
+/// Prepared once: that costs more than a search in a short event.
+static MARKER: LazyLock<memmem::Finder<'_>> = LazyLock::new(|| memmem::Finder::new(b"\"reqId\""));
+
 /// Topics that are remembered, so that each is told of once.
 const TOLD_MAX: usize = 1_000;
 
@@ -55,7 +58,7 @@ impl Warnings {
     /// Looks for data that clients would take for something else. One search in the bytes.
     pub(crate) fn check(&self, topic: &str, data: RawJsonRef<'_>) -> Option<Warning> {
         let suspicious = data.is_object()
-            && memmem::find(data.as_bytes(), b"\"reqId\"").is_some()
+            && MARKER.find(data.as_bytes()).is_some()
             && data.field("reqId").is_some();
         if !suspicious {
             return None;
