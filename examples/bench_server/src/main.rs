@@ -11,7 +11,7 @@ use millstream_hub::PublishOptions;
 use millstream_live::{App, Ctx, LiveError, Merge, Module, Stream};
 use millstream_server::{Admission, Answer, Config, HookError, Hooks, Server, UpgradeRequest};
 use millstream_server::{LiveHooks, with_live};
-use serde_json::{Value, json};
+use serde_json::json;
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -51,8 +51,8 @@ fn app() -> Result<LiveHooks<Bumps, (), Open>, Box<dyn std::error::Error>> {
     let feed = Stream::fixed("feed")
         .load(async |_: Context| Ok(json!([{"id": "seed", "t": 0}])))
         .max(200);
-    let room = Stream::by(|number: Value| format!("room:{number}"))
-        .load(async |_: Context, _: Value| Ok([(); 0]))
+    let room = Stream::by(|number: RawJson| room_of(&number))
+        .load(async |_: Context, _: RawJson| Ok([(); 0]))
         .merge(Merge::Latest)
         .max(50);
     let total = Stream::fixed("total")
@@ -68,8 +68,8 @@ fn app() -> Result<LiveHooks<Bumps, (), Open>, Box<dyn std::error::Error>> {
         .stream("room", room)
         .call(
             "pubTo",
-            async |ctx: Context, number: Value, item: RawJson| {
-                publish(&ctx, &format!("room:{number}"), "created", &item)?;
+            async |ctx: Context, number: RawJson, item: RawJson| {
+                publish(&ctx, &room_of(&number), "created", &item)?;
                 Ok(true)
             },
         )
@@ -87,6 +87,11 @@ fn app() -> Result<LiveHooks<Bumps, (), Open>, Box<dyn std::error::Error>> {
         });
     let app = App::new(Bumps::default()).module(module).build()?;
     Ok(with_live(app, Open))
+}
+
+/// The topic of the stream `bench/room` for the same argument.
+fn room_of(number: &RawJson) -> String {
+    ["room:", number.as_str()].concat()
 }
 
 /// Passes the item on as it came.
