@@ -16,8 +16,8 @@ pub use deadline::DeadlineFifo;
 pub use hash::KeyedHash;
 pub use id::{ConnId, TopicId};
 pub use json::{
-    DEPTH_MAX, Elements, Fields, JsonError, JsonKind, JsonStr, ListWriter, ObjectWriter, RawJson,
-    RawJsonRef, write_json_str,
+    DEPTH_MAX, Elements, Fields, JsonError, JsonKind, JsonList, JsonStr, ListWriter, ObjectWriter,
+    RawJson, RawJsonRef, write_json_str,
 };
 pub use map::{BoundedMap, Evict, Inserted};
 pub use pages::PagedVec;

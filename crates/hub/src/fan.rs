@@ -76,6 +76,20 @@ impl Hub {
         Sent::Queued
     }
 
+    /// The same for the success of a call, see [`wire::encode_success`].
+    pub fn reply_success(
+        &mut self,
+        conn: Key,
+        id: RawJsonRef<'_>,
+        data: Option<RawJsonRef<'_>>,
+    ) -> Sent {
+        if self.conns.get(conn).is_none_or(|state| state.closing) {
+            return Sent::Gone;
+        }
+        self.control(conn, |out| wire::encode_success(out, id, data));
+        Sent::Queued
+    }
+
     /// Sends a text message of the application's own making.
     pub fn send_text(&mut self, conn: Key, text: &str) -> Sent {
         self.guarded(conn, |out| wire::encode_text(out, text.as_bytes()))

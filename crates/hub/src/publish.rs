@@ -512,24 +512,11 @@ impl<I: Inboxes> Publisher<'_, I> {
         let give = |worker, frame| {
             self.hand_over(worker, last_hop.delivery(id, ordinal, frame));
         };
-        // The last one takes the frame itself: one that is not shared costs no counter.
-        let mut last = None;
-        for (worker, count) in (0_u16..).zip(state.audience()) {
-            if *count > 0
-                && let Some(before) = last.replace(worker)
-            {
-                give(before, frame.clone());
-            }
-        }
-        match (last, kept) {
-            (last, Some(number)) => {
-                if let Some(worker) = last {
-                    give(worker, frame.clone());
-                }
-                self.topics.keep(topic, state, number, frame);
-            }
-            (Some(worker), None) => give(worker, frame),
-            (None, None) => {}
+        if let Some(number) = kept {
+            give_each(state.audience(), frame.clone(), give);
+            self.topics.keep(topic, state, number, frame);
+        } else {
+            give_each(state.audience(), frame, give);
         }
         Published {
             delivered,
@@ -612,6 +599,22 @@ enum LastHop {
     Queue { volatile: bool },
     /// The newest with this key, or only this.
     Newest(Option<Arc<str>>),
+}
+
+/// Gives a frame to every worker with subscribers. The last one takes the frame itself: one that
+/// is not shared costs no counter.
+fn give_each(audience: &[u32], frame: Bytes, give: impl Fn(u16, Bytes)) {
+    let mut last = None;
+    for (worker, count) in (0_u16..).zip(audience) {
+        if *count > 0
+            && let Some(before) = last.replace(worker)
+        {
+            give(before, frame.clone());
+        }
+    }
+    if let Some(worker) = last {
+        give(worker, frame);
+    }
 }
 
 impl LastHop {

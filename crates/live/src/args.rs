@@ -3,7 +3,7 @@
 use core::any::Any;
 use core::fmt;
 
-use millstream_core::{RawJson, RawJsonRef};
+use millstream_core::{JsonList, RawJson, RawJsonRef};
 use serde::de::DeserializeOwned;
 
 use crate::error::{Issue, LiveError};
@@ -25,7 +25,7 @@ impl Args {
     /// Copies a list out of a frame; anything else counts as no arguments.
     #[must_use]
     pub fn from_list(list: RawJsonRef<'_>) -> Self {
-        if list.is_array() {
+        if list.is_array() && list.as_str() != "[]" {
             Self(list.to_owned())
         } else {
             Self::NONE
@@ -77,7 +77,7 @@ pub struct ArgCursor<'a> {
 
 impl<'a> ArgCursor<'a> {
     /// A walk over arguments that still stand in their frame.
-    pub(crate) fn over(list: RawJsonRef<'a>) -> Self {
+    pub(crate) fn over(list: &JsonList<'a>) -> Self {
         Self {
             list: None,
             rest: list.elements(),

@@ -4,13 +4,13 @@ use std::sync::Arc;
 
 use core::future::{Future, ready};
 use core::pin::Pin;
-use core::task::{Context, Poll};
+use core::task::{Context, Poll, Waker};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use compact_str::CompactString;
 use futures_util::FutureExt;
 use futures_util::future::join_all;
-use millstream_core::{ConnId, JsonStr, RawJson, RawJsonRef};
+use millstream_core::{ConnId, JsonList, JsonStr, RawJson, RawJsonRef};
 use millstream_wire::{
     BatchEntry, CallArgs, CallBatch, CallFrame, CallRequest, is_call_path, recognise_binary,
     recognise_call,
@@ -28,7 +28,7 @@ use crate::module::{Check, Kind};
 use crate::owners::Owner;
 use crate::platform::{Caller, Platform};
 use crate::policy::charge;
-use crate::reply::{BATCH_EVENT, Reply, batch_payload, failure, payload};
+use crate::reply::{Answer, BATCH_EVENT, Reply, batch_payload, failure, payload};
 use crate::stats::{LiveGauges, LiveStats};
 use crate::subscribe::Resume;
 use crate::user::User;
@@ -41,6 +41,54 @@ pub enum Handled {
     /// It is being handled. Poll until it is ready, then send the reply to the caller, if there is
     /// one. The host polls once at once; what is ready then needs no task.
     Claimed(BoxFuture<Option<Reply>>),
+}
+
+/// The same for hosts that write the usual answers themselves, see [`Live::begin_text`].
+#[must_use]
+pub enum Begun<'a> {
+    /// As [`Handled::Unclaimed`].
+    Unclaimed,
+    /// It is done. The caller is sent the answer, if there is one.
+    Answered(Option<Answer<'a>>),
+    /// As [`Handled::Claimed`].
+    Claimed(BoxFuture<Option<Reply>>),
+}
+
+impl Begun<'_> {
+    fn ready(reply: Option<Reply>) -> Self {
+        Self::Claimed(Box::pin(ready(reply)))
+    }
+}
+
+impl core::fmt::Debug for Begun<'_> {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.write_str(match self {
+            Self::Unclaimed => "Unclaimed",
+            Self::Answered(_) => "Answered(..)",
+            Self::Claimed(_) => "Claimed(..)",
+        })
+    }
+}
+
+impl From<Handled> for Begun<'_> {
+    fn from(handled: Handled) -> Self {
+        match handled {
+            Handled::Unclaimed => Self::Unclaimed,
+            Handled::Claimed(running) => Self::Claimed(running),
+        }
+    }
+}
+
+impl From<Begun<'_>> for Handled {
+    fn from(begun: Begun<'_>) -> Self {
+        match begun {
+            Begun::Unclaimed => Self::Unclaimed,
+            Begun::Answered(answer) => {
+                Self::Claimed(Box::pin(ready(answer.map(Answer::into_reply))))
+            }
+            Begun::Claimed(running) => Self::Claimed(running),
+        }
+    }
 }
 
 impl core::fmt::Debug for Handled {
@@ -81,6 +129,9 @@ pub(crate) struct Request<S, U> {
     /// Present when the client wants to subscribe.
     pub(crate) resume: Option<Box<Resume>>,
 }
+
+/// What a path stands for, and the arguments in their frame.
+type Lookup<'s, 'a, S, U> = (&'s Arc<Entry<S, U>>, JsonList<'a>);
 
 /// A call, or why it cannot be one.
 pub(crate) type Found<S, U> = Result<Request<S, U>, LiveError>;
@@ -158,20 +209,25 @@ impl<S: Send + Sync + 'static, U: User> Live<S, U> {
 
     /// Takes a message that is known to be text.
     pub fn handle_text(&self, caller: &Caller<U>, text: &str) -> Handled {
+        self.begin_text(caller.clone(), text).into()
+    }
+
+    /// The same, with the function of a call polled already, once and before this returns. One
+    /// that has finished costs neither a future nor a written reply then.
+    pub fn begin_text<'a>(&self, caller: Caller<U>, text: &'a str) -> Begun<'a> {
         if let Some(frame) = recognise_binary(text.as_bytes()) {
-            return Handled::Claimed(self.binary_frame(caller, frame, None));
+            return Begun::Claimed(self.binary_frame(&caller, frame, None));
         }
-        let handled: BoxFuture<Option<Reply>> = match recognise_call(text) {
-            None => return Handled::Unclaimed,
+        match recognise_call(text) {
+            None => Begun::Unclaimed,
             Some(CallFrame::TooDeep { id }) => {
                 let error = LiveError::new(code::INVALID_REQUEST, "Nested too deep");
                 let reply = Reply::to_call(&id.to_cow(), failure(id.as_json(), &error));
-                Box::pin(ready(Some(reply)))
+                Begun::ready(Some(reply))
             }
             Some(CallFrame::Call(call)) => self.call(caller, &call),
-            Some(CallFrame::Batch(batch)) => self.batch(caller, &batch),
-        };
-        Handled::Claimed(handled)
+            Some(CallFrame::Batch(batch)) => Begun::Claimed(self.batch(&caller, &batch)),
+        }
     }
 
     /// Refuses whatever a message asks for, because its connection has `messages_in_flight_max`
@@ -211,48 +267,68 @@ impl<S: Send + Sync + 'static, U: User> Live<S, U> {
     }
 
     /// One call. A plain one starts right here, with its arguments still in the frame.
-    fn call(&self, caller: &Caller<U>, call: &CallRequest<'_>) -> BoxFuture<Option<Reply>> {
-        let id = call.id.map(|id| CompactString::from(id.raw()));
+    fn call<'a>(&self, caller: Caller<U>, call: &CallRequest<'a>) -> Begun<'a> {
+        let own_id = || call.id.map(|id| CompactString::from(id.raw()));
         let app = &self.engine.app;
         let (entry, list) = match self.find(call) {
             Ok(found) => found,
-            Err(error) => return Box::pin(ready(reply(id.as_deref(), &Err(error)))),
+            Err(error) => return Begun::ready(reply(own_id().as_deref(), &Err(error))),
         };
         let Some(function) = entry.plain(app).filter(|_| app.layers.is_empty()) else {
-            return Box::pin(answer(id, Ok(self.prepare(caller, call, entry, list))));
+            let request = self.prepare(caller, call, entry, list.json());
+            return Begun::Claimed(Box::pin(answer(own_id(), Ok(request))));
         };
         let ctx = self.text_context(caller, call, entry);
         let observer = app.on_error.is_some().then(|| ctx.clone());
         let start = AssertUnwindSafe(|| {
             entry.charge(&ctx)?;
-            function.start(ctx, &mut ArgCursor::over(list))
+            function.start(ctx, &mut ArgCursor::over(&list))
         });
         let started = catch_unwind(start).unwrap_or_else(|panic| Err(panicked(&*panic)));
-        Box::pin(Plain {
-            id,
-            observer,
-            running: started.unwrap_or_else(|error| Box::pin(ready(Err(error)))),
-        })
+        let result = match started {
+            Err(error) => Err(error),
+            Ok(mut running) => {
+                // Whoever drives what is not ready polls it at once: no wake-up is lost.
+                let mut now = Context::from_waker(Waker::noop());
+                match poll_caught(&mut running, &mut now) {
+                    Poll::Ready(result) => result,
+                    Poll::Pending => {
+                        return Begun::Claimed(Box::pin(Plain {
+                            id: own_id(),
+                            observer,
+                            running,
+                        }));
+                    }
+                }
+            }
+        };
+        tell(observer.as_ref(), &result);
+        let result = match (call.id, result) {
+            (None, _) => return Begun::Answered(None),
+            (Some(id), Ok(data)) => match Answer::new(id, data) {
+                Ok(answer) => return Begun::Answered(Some(answer)),
+                Err(data) => Ok(Outcome::Value(data)),
+            },
+            (Some(_), Err(error)) => Err(error),
+        };
+        Begun::ready(reply(own_id().as_deref(), &result))
     }
 
     /// A call that runs once it is polled.
     fn request(&self, caller: &Caller<U>, call: &CallRequest<'_>) -> Found<S, U> {
         let (entry, list) = self.find(call)?;
-        Ok(self.prepare(caller, call, entry, list))
+        Ok(self.prepare(caller.clone(), call, entry, list.json()))
     }
 
     /// Path, arguments, and what the path stands for.
-    fn find<'a>(
-        &self,
-        call: &CallRequest<'a>,
-    ) -> Result<(&Arc<Entry<S, U>>, RawJsonRef<'a>), LiveError> {
+    fn find<'a>(&self, call: &CallRequest<'a>) -> Result<Lookup<'_, 'a, S, U>, LiveError> {
         let path = call.path.to_cow();
         let entry = self.engine.app.entries.get(&*path);
         if entry.is_none() && !is_call_path(&path) {
             return Err(LiveError::new(code::INVALID_REQUEST, "Invalid path"));
         }
         let list = match call.args {
-            CallArgs::Absent => RawJsonRef::trust("[]"),
+            CallArgs::Absent => JsonList::EMPTY,
             CallArgs::List(list) => list,
             CallArgs::NotAList => {
                 let text = "args must be an array";
@@ -265,20 +341,20 @@ impl<S: Send + Sync + 'static, U: User> Live<S, U> {
 
     fn text_context(
         &self,
-        caller: &Caller<U>,
+        caller: Caller<U>,
         call: &CallRequest<'_>,
         entry: &Entry<S, U>,
     ) -> Ctx<S, U> {
         let (engine, path) = (Arc::clone(&self.engine), Arc::clone(&entry.path));
         let cursor = call.cursor.map(|cursor| cursor.to_owned());
         let key = call.idempotency_key.map(|key| key.to_owned());
-        Ctx::new(engine, caller.clone(), path, cursor, key)
+        Ctx::new(engine, caller, path, cursor, key)
     }
 
     /// Takes all a call needs out of its frame.
     fn prepare(
         &self,
-        caller: &Caller<U>,
+        caller: Caller<U>,
         call: &CallRequest<'_>,
         entry: &Arc<Entry<S, U>>,
         list: RawJsonRef<'_>,
@@ -381,18 +457,27 @@ impl<S, U: User> Future for Plain<S, U> {
     type Output = Option<Reply>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let poll = AssertUnwindSafe(|| self.running.as_mut().poll(cx));
-        let result = match catch_unwind(poll) {
-            Ok(Poll::Pending) => return Poll::Pending,
-            Ok(Poll::Ready(result)) => result,
-            Err(panic) => Err(panicked(&*panic)),
+        let result = match poll_caught(&mut self.running, cx) {
+            Poll::Pending => return Poll::Pending,
+            Poll::Ready(result) => result,
         };
-        if let (Err(error), Some(ctx)) = (&result, &self.observer)
-            && !error.is_typed()
-        {
-            ctx.report(error);
-        }
+        tell(self.observer.as_ref(), &result);
         Poll::Ready(reply(self.id.as_deref(), &result.map(Outcome::Value)))
+    }
+}
+
+/// Polls a function; one that panics has failed.
+fn poll_caught(running: &mut BoxFuture<CallResult>, cx: &mut Context<'_>) -> Poll<CallResult> {
+    let poll = AssertUnwindSafe(|| running.as_mut().poll(cx));
+    catch_unwind(poll).unwrap_or_else(|panic| Poll::Ready(Err(panicked(&*panic))))
+}
+
+/// Tells the observer, if there is one, of an error that the client does not hear of.
+fn tell<S, U: User>(observer: Option<&Ctx<S, U>>, result: &CallResult) {
+    if let (Err(error), Some(ctx)) = (result, observer)
+        && !error.is_typed()
+    {
+        ctx.report(error);
     }
 }
 

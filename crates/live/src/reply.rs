@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use compact_str::CompactString;
-use millstream_core::{ListWriter, ObjectWriter, RawJson, RawJsonRef};
+use millstream_core::{JsonStr, ListWriter, ObjectWriter, RawJson, RawJsonRef};
 use millstream_wire::FRAME_CODE_UNITS_MAX;
 
 use crate::error::{LiveError, code};
@@ -81,6 +81,52 @@ impl Reply {
     }
 }
 
+/// The success of a call that did not wait, not written yet: a host does that straight to where
+/// it leaves from, see [`millstream_wire::encode_success`].
+#[derive(Debug)]
+pub struct Answer<'a> {
+    /// Without escapes, so that it is an event's name as it stands.
+    id: RawJsonRef<'a>,
+    data: Option<RawJson>,
+}
+
+impl<'a> Answer<'a> {
+    /// `None` where a reply has more to say than that, or another event than the id as it stands.
+    pub(crate) fn new(id: JsonStr<'a>, data: Option<RawJson>) -> Result<Self, Option<RawJson>> {
+        let json = id.as_json();
+        let bytes = data.as_ref().map_or(0, |data| data.as_bytes().len());
+        if id.plain().is_some() && reply_bytes(json, bytes) <= FRAME_CODE_UNITS_MAX {
+            Ok(Self { id: json, data })
+        } else {
+            Err(data)
+        }
+    }
+
+    /// The id of the call as it stood there: a text without escapes.
+    #[must_use]
+    pub fn id(&self) -> RawJsonRef<'a> {
+        self.id
+    }
+
+    /// What the function gave; `None` when it gave no value.
+    #[must_use]
+    pub fn data(&self) -> Option<RawJsonRef<'_>> {
+        self.data.as_ref().map(RawJson::get)
+    }
+
+    /// The same as a reply like any other.
+    #[must_use]
+    pub fn into_reply(self) -> Reply {
+        let name = self.id.as_str().trim_matches('"');
+        Reply::to_call(name, value_payload(self.id, self.data.as_ref()))
+    }
+}
+
+/// Bytes that a reply takes at most: the id stands in the envelope twice.
+fn reply_bytes(id: RawJsonRef<'_>, data_bytes: usize) -> usize {
+    data_bytes + 2 * id.as_bytes().len() + ENVELOPE_BYTES
+}
+
 /// The payload for one call. A success that a client would not read because of its size becomes a
 /// failure that it does read.
 pub(crate) fn payload(id: RawJsonRef<'_>, result: &Result<Outcome, LiveError>) -> RawJson {
@@ -92,8 +138,7 @@ pub(crate) fn payload(id: RawJsonRef<'_>, result: &Result<Outcome, LiveError>) -
         Outcome::Value(data) => data.as_ref().map_or(0, |data| data.as_bytes().len()),
         Outcome::Stream(stream) => stream.bytes(),
     };
-    // The id stands in the envelope twice.
-    let total = bytes + 2 * id.as_bytes().len() + ENVELOPE_BYTES;
+    let total = reply_bytes(id, bytes);
     if total > FRAME_CODE_UNITS_MAX {
         return failure(id, &too_large(total));
     }
@@ -247,6 +292,8 @@ fn failure_bytes(id: RawJsonRef<'_>) -> usize {
 
 #[cfg(test)]
 mod tests {
+    use millstream_wire::encode_success;
+
     use super::*;
     use crate::error::Issue;
 
@@ -281,6 +328,32 @@ mod tests {
                 r#""issues":[{"path":["a","0"],"message":"m"}],"retryAfter":5}"#
             )
         );
+    }
+
+    #[test]
+    fn an_answer_says_the_same_as_its_reply() {
+        for (id, data) in [
+            (r#""k1""#, Some(RawJson::TRUE)),
+            (r#""""#, None),
+            (r#""é""#, Some(RawJson::EMPTY_LIST)),
+        ] {
+            let (id, _) = JsonStr::scan(id).unwrap();
+            let answer = Answer::new(id, data.clone()).unwrap();
+            let mut frame = Vec::new();
+            encode_success(&mut frame, answer.id(), answer.data());
+            let envelope = RawJson::parse(frame.split_off(2).into()).unwrap();
+            let reply = answer.into_reply();
+            let envelope = envelope.get();
+            let event = envelope.field("event").unwrap().as_json_str().unwrap();
+            assert!(event.eq_str(&reply.event), "{envelope:?}");
+            assert_eq!(envelope.field("data"), Some(reply.data.get()));
+            assert_eq!(reply.data, payload(id.as_json(), &Ok(Outcome::Value(data))));
+        }
+        let (escaped, _) = JsonStr::scan(r#""\u0031""#).unwrap();
+        assert!(Answer::new(escaped, None).is_err());
+        let (id, _) = JsonStr::scan(r#""k""#).unwrap();
+        let big = RawJson::trust(format!("\"{}\"", "x".repeat(FRAME_CODE_UNITS_MAX)));
+        assert!(Answer::new(id, Some(big)).is_err());
     }
 
     #[test]

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use millstream_core::{ConnId, Key, RawJsonRef};
 use millstream_hub::{BatchMember, PublishError, PublishOptions, Published, RawPayload, Sent};
+use millstream_live::Answer;
 
 use crate::conn::{Conn, Handle};
 use crate::peer::Peer;
@@ -85,6 +86,13 @@ impl<'a> Context<'a> {
     /// Sends the reply to a call.
     pub(crate) fn reply(&mut self, topic: &str, event: &str, data: RawJsonRef<'_>) {
         self.core.hub.reply(self.key, topic, event, data);
+        self.core.after_publish(false);
+    }
+
+    /// Sends the reply to a call that has succeeded.
+    pub(crate) fn reply_success(&mut self, answer: &Answer<'_>) {
+        let (id, data) = (answer.id(), answer.data());
+        self.core.hub.reply_success(self.key, id, data);
         self.core.after_publish(false);
     }
 

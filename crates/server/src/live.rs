@@ -10,7 +10,7 @@ use millstream_hub::{
     BatchMember, History, Pattern, PublishError, PublishOptions, Published, Snapshot, Verdict,
 };
 use millstream_live::{
-    App, Args, BoxFuture, Caller, Client, Ctx, Handled, Live, LiveError, Load, Platform, Publisher,
+    App, Args, Begun, BoxFuture, Caller, Client, Ctx, Live, LiveError, Load, Platform, Publisher,
     Reply, UploadStats, User, code,
 };
 
@@ -281,16 +281,24 @@ where
             conn: Some(cx.id()),
             client: cx.peer_shared(),
         };
-        let handled = if waiting >= self.app.message_limit() {
-            live.refuse_message(&caller, bytes_of(message))
+        let begun = if waiting >= self.app.message_limit() {
+            live.refuse_message(&caller, bytes_of(message)).into()
         } else {
             match message {
-                Message::Text(text) => live.handle_text(&caller, text),
-                Message::Binary(bytes) => live.handle_message(&caller, bytes),
+                Message::Text(text) => live.begin_text(caller, text),
+                Message::Binary(bytes) => live.handle_message(&caller, bytes).into(),
             }
         };
-        let Handled::Claimed(running) = handled else {
-            return false;
+        let running = match begun {
+            Begun::Unclaimed => return false,
+            Begun::Claimed(running) => running,
+            Begun::Answered(answer) => {
+                cx.catch_up();
+                if let Some(answer) = answer {
+                    cx.reply_success(&answer);
+                }
+                return true;
+            }
         };
         match poll_here(cx, running) {
             Ok(reply) => {

@@ -1,6 +1,6 @@
 //! Calls: text frames of the application protocol, told apart from an application's own messages.
 
-use millstream_core::{DEPTH_MAX, JsonError, JsonStr, RawJsonRef};
+use millstream_core::{DEPTH_MAX, JsonError, JsonList, JsonStr, RawJsonRef};
 
 /// Shorter messages are never calls.
 const CALL_BYTES_MIN: usize = 10;
@@ -51,18 +51,14 @@ pub enum CallArgs<'a> {
     /// No member `args`: no arguments.
     Absent,
     /// A list.
-    List(RawJsonRef<'a>),
+    List(JsonList<'a>),
     /// Something else, `null` included: to be refused.
     NotAList,
 }
 
 impl<'a> CallArgs<'a> {
     fn new(json: RawJsonRef<'a>) -> Self {
-        if json.is_array() {
-            Self::List(json)
-        } else {
-            Self::NotAList
-        }
+        JsonList::new(json).map_or(Self::NotAList, Self::List)
     }
 
     /// The arguments in order; none when there is no list.
@@ -130,6 +126,12 @@ pub fn recognise_call(message: &str) -> Option<CallFrame<'_>> {
     if bytes.len() < CALL_BYTES_MIN || bytes[0] != b'{' || !matches!(bytes[2], b'r' | b'b') {
         return None;
     }
+    // Ends like a list in an object: most others show here that they are others.
+    if message.ends_with("]}")
+        && let Some(call) = usual(message)
+    {
+        return Some(CallFrame::Call(call));
+    }
     let mut members = Members::default();
     match RawJsonRef::parse_fields(message, DEPTH_MAX, |name, value| members.note(name, value)) {
         Ok(()) => claim(&members),
@@ -142,6 +144,27 @@ pub fn recognise_call(message: &str) -> Option<CallFrame<'_>> {
         }
         Err(_) => None,
     }
+}
+
+/// The call of three members as clients write it: in this order and without blanks. Nearly all are
+/// like that, and need no names compared. All others are read member by member.
+#[inline]
+fn usual(message: &str) -> Option<CallRequest<'_>> {
+    let rest = message.strip_prefix(r#"{"rpc":"#)?;
+    let (path, rest) = JsonStr::scan(rest)?;
+    let (id, rest) = JsonStr::scan(rest.strip_prefix(r#","id":"#)?)?;
+    let (list, rest) = JsonList::scan(rest.strip_prefix(r#","args":"#)?, DEPTH_MAX - 1)?;
+    (rest == "}").then_some(CallRequest {
+        path,
+        id: Some(id),
+        args: CallArgs::List(list),
+        stream: false,
+        cursor: None,
+        idempotency_key: None,
+        seq: None,
+        version: None,
+        schema_version: None,
+    })
 }
 
 fn claim<'a>(members: &Members<'a>) -> Option<CallFrame<'a>> {
@@ -269,6 +292,36 @@ mod tests {
         assert_eq!(call.schema_version.unwrap().as_u64(), Some(2));
         assert_eq!(call.cursor.unwrap().as_str(), r#"{"a":1}"#);
         assert_eq!(call.idempotency_key.unwrap().as_str(), r#""x""#);
+    }
+
+    #[test]
+    fn the_usual_call_is_read_like_any_other() {
+        for frame in [
+            r#"{"rpc":"a/b","id":"k1","args":[]}"#,
+            r#"{"rpc":"a/b","id":"k1","args":[1,{"a":[2]},"x]}",4,5,[6]]}"#,
+            r#"{"rpc":"a\u002fb","id":"\ud800","args":[ null ]}"#,
+            r#"{"rpc":"","id":"","args":[[]]}"#,
+        ] {
+            let usual = usual(frame).expect(frame);
+            // A blank at the end makes it an unusual one.
+            let other = format!("{frame} ");
+            let other = call(&other);
+            assert_eq!(usual.path.raw(), other.path.raw());
+            assert_eq!(usual.id.map(|id| id.raw()), other.id.map(|id| id.raw()));
+            assert!(usual.args.iter().eq(other.args.iter()), "{frame}");
+        }
+        for frame in [
+            r#"{"rpc":"a/b","id":"k1","args":[]} "#,
+            r#"{"rpc":"a/b","id":"k1","args":{"a":[]}}"#,
+            r#"{"rpc":"a/b","id":"k1","args":[]]}"#,
+            r#"{"rpc":"a/b","id":"k1","args":[1,]}"#,
+            r#"{"rpc":"a/b","id":"k1","args":[],"args":[]}"#,
+            r#"{"rpc":"a/b","id":7,"args":[]}"#,
+            r#"{"rpc":"a/b","args":[]}"#,
+            r#"{"rpc":"a/b","id":"k1"#,
+        ] {
+            assert!(usual(frame).is_none(), "{frame}");
+        }
     }
 
     #[test]

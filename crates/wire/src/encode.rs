@@ -199,6 +199,43 @@ pub fn encode_send(out: &mut Vec<u8>, topic: &str, event: &str, data: RawJsonRef
     );
 }
 
+/// Appends the reply to a call that has succeeded. `id` is a text without escapes as it stood in
+/// the call, quotes included.
+///
+/// # Example
+/// ```
+/// use millstream_core::{JsonStr, RawJsonRef};
+/// use millstream_wire::encode_success;
+///
+/// let (id, _) = JsonStr::scan(r#""k1""#).unwrap();
+/// let mut out = Vec::new();
+/// encode_success(&mut out, id.as_json(), Some(RawJsonRef::TRUE));
+/// let text = br#"{"topic":"__rpc","event":"k1","data":{"id":"k1","ok":true,"data":true}}"#;
+/// assert_eq!(&out[2..], text);
+/// ```
+pub fn encode_success(out: &mut Vec<u8>, id: RawJsonRef<'_>, data: Option<RawJsonRef<'_>>) {
+    const EVENT: &[u8] = br#"{"topic":"__rpc","event":"#;
+    const ID: &[u8] = br#","data":{"id":"#;
+    const OK: &[u8] = br#","ok":true"#;
+    const DATA: &[u8] = br#","data":"#;
+    const END: &[u8] = b"}}";
+    debug_assert!(id.is_string() && !id.as_bytes().contains(&b'\\'), "{id:?}");
+    let fixed = EVENT.len() + ID.len() + OK.len() + END.len();
+    let member = data.map_or(0, |data| DATA.len() + data.as_bytes().len());
+    begin_frame(out, Opcode::Text, fixed + 2 * id.as_bytes().len() + member);
+    // Pieces of known length are written without a call.
+    out.extend_from_slice(EVENT);
+    out.extend_from_slice(id.as_bytes());
+    out.extend_from_slice(ID);
+    out.extend_from_slice(id.as_bytes());
+    out.extend_from_slice(OK);
+    if let Some(data) = data {
+        out.extend_from_slice(DATA);
+        out.extend_from_slice(data.as_bytes());
+    }
+    out.extend_from_slice(END);
+}
+
 /// Whether an envelope is short enough for clients, see [`FRAME_CODE_UNITS_MAX`].
 ///
 /// # Cost

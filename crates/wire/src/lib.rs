@@ -29,7 +29,7 @@ pub use decoder::{DecodeLimits, Decoder, Event, Input, Role};
 pub use encode::{
     FRAME_CODE_UNITS_MAX, TopicPrefix, encode_batch, encode_binary, encode_denied, encode_envelope,
     encode_gap_mark, encode_keepalive, encode_ping, encode_pong, encode_request, encode_resumed,
-    encode_send, encode_subscribed, encode_text, encode_welcome, envelope_fits,
+    encode_send, encode_subscribed, encode_success, encode_text, encode_welcome, envelope_fits,
     write_envelope_json,
 };
 pub use frame::{Header, Opcode};

@@ -1,5 +1,6 @@
 //! JSON that passes through as bytes.
 
+mod list;
 mod text;
 #[cfg(feature = "serde")]
 mod typed;
@@ -11,6 +12,7 @@ use core::fmt;
 use bytes::Bytes;
 use bytestring::ByteString;
 
+pub use self::list::{Elements, JsonList};
 pub use self::text::{JsonStr, write_json_str};
 use self::validate::{
     DEPTH_LIMIT, Fault, behind, field_name, known_value_end, skip_blanks, string_end, to_next,
@@ -444,7 +446,7 @@ impl<'a> RawJsonRef<'a> {
     /// All elements of an array in order; nothing for other values.
     #[must_use]
     pub fn elements(&self) -> Elements<'a> {
-        Elements(Members::new(self.0, b'['))
+        Elements::of(*self)
     }
 }
 
@@ -512,19 +514,6 @@ impl<'a> Iterator for Fields<'a> {
     }
 }
 
-/// The elements of an array, see [`RawJsonRef::elements`].
-#[derive(Clone, Debug)]
-pub struct Elements<'a>(Members<'a>);
-
-impl<'a> Iterator for Elements<'a> {
-    type Item = RawJsonRef<'a>;
-
-    fn next(&mut self) -> Option<Self::Item> {
-        let at = self.0.begin()?;
-        self.0.value(at)
-    }
-}
-
 /// Walks over the members of a validated container.
 #[derive(Clone, Debug)]
 struct Members<'a> {
@@ -555,11 +544,16 @@ impl<'a> Members<'a> {
     fn value(&mut self, at: usize) -> Option<RawJsonRef<'a>> {
         let bytes = self.text.as_bytes();
         let start = to_next(bytes, at);
-        let end = known_value_end(bytes, start)?;
+        self.take(start, known_value_end(bytes, start)?)
+    }
+
+    /// The value that stands there; steps over the comma behind it.
+    fn take(&mut self, start: usize, end: usize) -> Option<RawJsonRef<'a>> {
+        let bytes = self.text.as_bytes();
         let behind = to_next(bytes, end);
         let comma = bytes.get(behind) == Some(&b',');
         self.at = if comma { behind + 1 } else { self.text.len() };
-        Some(RawJsonRef(&self.text[start..end]))
+        self.text.get(start..end).map(RawJsonRef)
     }
 }
 
