@@ -16,7 +16,12 @@ fn calls(criterion: &mut Criterion) {
     });
     for (name, frame) in [("echo", ECHO), ("publish", PUB), ("add", ADD)] {
         group.bench_function(format!("call {name}, hundred bytes"), |bench| {
-            bench.iter(|| rig.call(black_box(frame)));
+            let mut out = Vec::with_capacity(1_024);
+            bench.iter(|| {
+                out.clear();
+                rig.call(black_box(frame), &mut out);
+                black_box(&out);
+            });
         });
     }
     group.finish();

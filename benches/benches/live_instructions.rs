@@ -22,22 +22,24 @@ fn recognise_1000(frame: &str) {
     }
 }
 
-fn with_rig(frame: &'static str) -> (Rig, &'static str) {
-    let rig = Rig::new();
+fn with_rig(frame: &'static str) -> (Rig, Vec<u8>, &'static str) {
+    let (rig, mut out) = (Rig::new(), Vec::with_capacity(1_024));
     // Whatever is made once is made now.
-    rig.call(frame);
-    (rig, frame)
+    rig.call(frame, &mut out);
+    (rig, out, frame)
 }
 
 #[library_benchmark]
 #[bench::hundred_echo(args = (ECHO), setup = with_rig)]
 #[bench::hundred_publish(args = (PUB), setup = with_rig)]
 #[bench::hundred_add(args = (ADD), setup = with_rig)]
-fn call_1000((rig, frame): (Rig, &'static str)) -> Rig {
+fn call_1000((rig, mut out, frame): (Rig, Vec<u8>, &'static str)) -> (Rig, Vec<u8>) {
     for _ in 0..1_000 {
-        black_box(rig.call(black_box(frame)));
+        out.clear();
+        rig.call(black_box(frame), &mut out);
+        black_box(&out);
     }
-    rig
+    (rig, out)
 }
 
 library_benchmark_group!(name = benches, benchmarks = [recognise_1000, call_1000]);

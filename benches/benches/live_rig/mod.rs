@@ -2,16 +2,13 @@
 
 use std::any::Any;
 use std::future::{pending, ready};
-use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use millstream_core::{ConnId, Key, Millis, RawJson, RawJsonRef};
 use millstream_hub::{BatchMember, History, PublishError, PublishOptions, Published, Snapshot};
-use millstream_live::{
-    App, BoxFuture, Caller, Ctx, Handled, Live, LiveError, Module, Platform, Reply,
-};
+use millstream_live::{App, Begun, BoxFuture, Caller, Ctx, Live, LiveError, Module, Platform};
+use millstream_wire::encode_success;
 
 /// Takes everything and does nothing.
 struct Nowhere;
@@ -110,19 +107,11 @@ impl Rig {
         }
     }
 
-    /// From a frame's text to the reply.
-    pub(crate) fn call(&self, frame: &str) -> Reply {
-        let Handled::Claimed(running) = self.live.handle_message(&self.caller, frame.as_bytes())
-        else {
-            panic!("it is a call")
-        };
-        let mut running: Pin<_> = running;
-        match running
-            .as_mut()
-            .poll(&mut Context::from_waker(Waker::noop()))
-        {
-            Poll::Ready(Some(reply)) => reply,
-            _ => panic!("it has a reply, at once"),
+    /// From a frame's text to the reply in a connection's output.
+    pub(crate) fn call(&self, frame: &str, out: &mut Vec<u8>) {
+        match self.live.begin_text(self.caller.clone(), frame) {
+            Begun::Answered(Some(answer)) => encode_success(out, answer.id(), answer.data()),
+            other => panic!("it has an answer, at once: {other:?}"),
         }
     }
 }
