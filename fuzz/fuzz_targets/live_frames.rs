@@ -60,7 +60,9 @@ impl Platform for World {
         Some(65_536)
     }
 
-    fn subscribe(&self, _: ConnId, _: &str) -> BoxFuture<Result<(), String>> {
+    fn release(&self, _: ConnId, _: &str, _: u64) {}
+
+    fn subscribe(&self, _: ConnId, _: &str, _: u64) -> BoxFuture<Result<(), String>> {
         Box::pin(ready(Ok(())))
     }
 

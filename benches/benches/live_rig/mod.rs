@@ -34,7 +34,9 @@ impl Platform for Nowhere {
 
     fn send(&self, _: ConnId, _: &str, _: &str, _: RawJson) {}
 
-    fn subscribe(&self, _: ConnId, _: &str) -> BoxFuture<Result<(), String>> {
+    fn release(&self, _: ConnId, _: &str, _: u64) {}
+
+    fn subscribe(&self, _: ConnId, _: &str, _: u64) -> BoxFuture<Result<(), String>> {
         Box::pin(ready(Ok(())))
     }
 

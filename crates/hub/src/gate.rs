@@ -89,7 +89,7 @@ struct Op {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Kind {
     Leave,
-    Server { token: u64, hold: bool },
+    Server { token: u64, holder: Option<u64> },
     Subscribe { batch: bool },
 }
 
@@ -172,9 +172,10 @@ impl Gates {
 
 impl Hub {
     /// Subscribes a connection on behalf of the application: any valid topic, `__` included.
-    /// The outcome comes as [`Event::Subscribed`] with `token`. With `hold` events are held
-    /// back from the start until [`release`](Self::release).
-    pub fn subscribe(&mut self, conn: Key, topic: &str, token: u64, hold: bool) {
+    /// The outcome comes as [`Event::Subscribed`] with `token`. With a `holder` events are held
+    /// back from the start until [`release`](Self::release). A connection that holds the topic
+    /// already goes on receiving them, unless they are held back for somebody else.
+    pub fn subscribe(&mut self, conn: Key, topic: &str, token: u64, holder: Option<u64>) {
         let outcome = match TopicName::parse(topic, &TopicRules::SERVER) {
             Err(_) => Err(reason::INVALID_TOPIC),
             Ok(topic) if self.pending_full(conn, 1) => {
@@ -182,7 +183,7 @@ impl Hub {
                 Err(reason::RATE_LIMITED)
             }
             Ok(topic) => {
-                let kind = Kind::Server { token, hold };
+                let kind = Kind::Server { token, holder };
                 self.enqueue(conn, kind, smallvec![Entry::new(topic)], None);
                 return;
             }
@@ -198,7 +199,7 @@ impl Hub {
             return false;
         };
         self.contains(conn)
-            && (self.holds(conn, &topic) || self.admit(conn, &topic, false, |_, _| {}).is_ok())
+            && (self.holds(conn, &topic) || self.admit(conn, &topic, None, |_, _| {}).is_ok())
     }
 
     /// Ends a subscription on behalf of the application. False when it was not held.
@@ -472,15 +473,20 @@ impl Hub {
                     self.leave_now(conn, entry.topic);
                 }
             }
-            Kind::Server { token, hold } => {
+            Kind::Server { token, holder } => {
                 let Some(entry) = op.entries.first() else {
                     return;
                 };
                 let verdict = match entry.refused {
                     Some(refused) => Err(Cow::Borrowed(refused)),
-                    None if self.holds(conn, &entry.topic) => Ok(()),
+                    None if self.holds(conn, &entry.topic) => {
+                        if let Some(holder) = holder {
+                            self.hold_longer(conn, &entry.topic, holder);
+                        }
+                        Ok(())
+                    }
                     None => match verdicts.next().unwrap_or(Verdict::FAILED) {
-                        Verdict::Allow => self.admit(conn, &entry.topic, hold, |_, _| {}),
+                        Verdict::Allow => self.admit(conn, &entry.topic, holder, |_, _| {}),
                         Verdict::Deny(reason) => Err(reason),
                     },
                 };
@@ -528,7 +534,7 @@ impl Hub {
                     ack(self, conn);
                     return;
                 }
-                match self.admit(conn, topic, false, ack) {
+                match self.admit(conn, topic, None, ack) {
                     Ok(()) => return,
                     Err(reason) => reason,
                 }
@@ -549,7 +555,7 @@ impl Hub {
         &mut self,
         conn: Key,
         topic: &TopicName,
-        hold: bool,
+        holder: Option<u64>,
         ack: impl FnOnce(&mut Self, Key),
     ) -> Result<(), Cow<'static, str>> {
         if self.subscriptions_full(conn) {
@@ -566,8 +572,8 @@ impl Hub {
             };
             ack(self, conn);
             self.grant_parked(conn, topic);
-            if hold {
-                self.hold(conn, topic);
+            if let Some(holder) = holder {
+                self.hold(conn, topic, holder);
             }
             self.catch_up(conn, &shared, missed);
             return Ok(());

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use millstream_core::Key;
+use smallvec::{SmallVec, smallvec};
 
 use crate::Hub;
 use crate::backlog::Audience;
@@ -19,6 +20,11 @@ use crate::turn::Shared;
 #[derive(Debug)]
 pub(crate) struct Held {
     conn: u32,
+    /// Who has asked for it and has not released it. Nobody when the connection only is not in a
+    /// lane yet.
+    holders: SmallVec<[u64; 2]>,
+    /// The lowest number given with a release, if there was one.
+    covered: Option<u64>,
     frames: VecDeque<Bytes>,
     bytes: usize,
     dropped: u32,
@@ -28,8 +34,6 @@ pub(crate) struct Held {
     after: u64,
     /// Deliveries of the worker among which such events may still be.
     until: u64,
-    /// Nobody asked for anything to be held back: it only is not in a lane yet.
-    newcomer: bool,
 }
 
 /// A connection that subscribed while events from before were still on their way to its worker.
@@ -51,6 +55,20 @@ pub struct Released {
 }
 
 impl Held {
+    /// Whether nobody asked for anything to be held back.
+    fn is_newcomer(&self) -> bool {
+        self.holders.is_empty()
+    }
+
+    /// False when this one has asked before.
+    fn add_holder(&mut self, holder: u64) -> bool {
+        let fresh = !self.holders.contains(&holder);
+        if fresh {
+            self.holders.push(holder);
+        }
+        fresh
+    }
+
     pub(crate) fn push(&mut self, ordinal: u64, frame: Bytes, bytes_max: usize, tally: &mut Tally) {
         if ordinal <= self.after {
             return;
@@ -90,12 +108,13 @@ impl LocalTopic {
 }
 
 impl Hub {
-    /// Holds the events of a topic back from a connection that holds the topic. False when it
-    /// does not, or when they are held back already.
+    /// Holds the events of a topic back from a connection that holds the topic, until everybody
+    /// who has asked for it has released them. False when the connection does not hold the topic,
+    /// or `holder` has asked already.
     ///
     /// At most `hold_bytes_max` bytes wait; see [`Released::dropped`]. Events of this turn that
     /// were published before are not affected.
-    pub fn hold(&mut self, conn: Key, topic: &str) -> bool {
+    pub fn hold(&mut self, conn: Key, topic: &str, holder: u64) -> bool {
         let Some(index) = self.local_index(topic) else {
             return false;
         };
@@ -105,7 +124,7 @@ impl Hub {
         };
         if slot == Place::HELD {
             let held = self.held_mut(conn, index);
-            return held.is_some_and(|held| core::mem::take(&mut held.newcomer));
+            return held.is_some_and(|held| held.add_holder(holder));
         }
         let since = self.leave_lane(conn, Place { topic: index, slot });
         if let Some(state) = at_mut(&mut self.conns, conn.index) {
@@ -113,16 +132,28 @@ impl Hub {
         }
         let held = Held {
             conn: conn.index,
+            holders: smallvec![holder],
+            covered: None,
             frames: VecDeque::new(),
             bytes: 0,
             dropped: 0,
             since,
             after: 0,
             until: 0,
-            newcomer: false,
         };
         self.local[index as usize].held.push(held);
         true
+    }
+
+    /// Holds events back for one more holder, if they are held back for others. Else they are on
+    /// their way to somebody who has asked before, and is waiting for them.
+    pub(crate) fn hold_longer(&mut self, conn: Key, topic: &str, holder: u64) {
+        if let Some(index) = self.local_index(topic)
+            && let Some(held) = self.held_mut(conn, index)
+            && !held.is_newcomer()
+        {
+            held.add_holder(holder);
+        }
     }
 
     /// Subscribes a connection that must not see what is still on its way to this worker.
@@ -133,13 +164,14 @@ impl Hub {
         }
         self.local[index as usize].held.push(Held {
             conn: conn.index,
+            holders: SmallVec::new(),
+            covered: None,
             frames: VecDeque::new(),
             bytes: 0,
             dropped: 0,
             since: joined.head,
             after: joined.ordinal,
             until,
-            newcomer: true,
         });
         self.newcomers.push_back(Newcomer {
             conn,
@@ -160,7 +192,7 @@ impl Hub {
     fn admit_newcomers(&mut self, index: u32, ordinal: u64) {
         let mut at = 0;
         while let Some(held) = self.local[index as usize].held.get(at) {
-            if held.newcomer && held.after < ordinal {
+            if held.is_newcomer() && held.after < ordinal {
                 // Another one takes its place in the list.
                 self.let_in(index, at);
             } else {
@@ -179,8 +211,9 @@ impl Hub {
             self.newcomers.pop_front();
             // Gone, let in, or somebody else by now: then it is for another entry to decide.
             let taken = self.taken;
-            let waits =
-                |held: &Held| held.conn == first.conn.index && held.newcomer && held.until <= taken;
+            let waits = |held: &Held| {
+                held.conn == first.conn.index && held.is_newcomer() && held.until <= taken
+            };
             let local = self.local.get(first.topic as usize);
             if let Some(at) = local.and_then(|local| local.held.iter().position(waits)) {
                 self.let_in(first.topic, at);
@@ -206,21 +239,36 @@ impl Hub {
         held.iter_mut().find(|held| held.conn == conn.index)
     }
 
-    /// Delivers what was held back, behind everything sent to the connection so far, and lets
-    /// new events through. `None` when nothing was held back.
-    pub fn release(&mut self, conn: Key, topic: &str) -> Option<Released> {
-        self.release_after(conn, topic, 0)
+    /// Ends what one holder has asked for. With the last one, delivers what was held back, behind
+    /// everything sent to the connection so far, and lets new events through. `None` when others
+    /// still wait, or the holder has not asked: then nothing has changed.
+    pub fn release(&mut self, conn: Key, topic: &str, holder: u64) -> Option<Released> {
+        self.release_after(conn, topic, holder, 0)
     }
 
     /// The same without events numbered up to `number`: what was sent meanwhile holds them already.
-    pub fn release_after(&mut self, conn: Key, topic: &str, number: u64) -> Option<Released> {
+    /// Where several holders give numbers, the lowest counts.
+    pub fn release_after(
+        &mut self,
+        conn: Key,
+        topic: &str,
+        holder: u64,
+        number: u64,
+    ) -> Option<Released> {
         let index = self.local_index(topic)?;
         self.conns
             .get(conn)?
             .subs
             .slot(index)
             .filter(|slot| *slot == Place::HELD)?;
-        self.held_mut(conn, index).filter(|held| !held.newcomer)?;
+        let held = self.held_mut(conn, index)?;
+        let at = held.holders.iter().position(|own| *own == holder)?;
+        let number = held.covered.map_or(number, |other| other.min(number));
+        if held.holders.len() > 1 {
+            held.holders.swap_remove(at);
+            held.covered = Some(number);
+            return None;
+        }
         let mut held = self.drop_held(conn, index)?;
         if number > 0 {
             held.frames

@@ -316,12 +316,12 @@ impl Sink for Discard {
 fn who_is_held_back_gets_every_event() {
     let mut desk = Desk::new();
     let conn = desk.open(&["t"]);
-    assert!(desk.hub.hold(conn, "t"));
+    assert!(desk.hub.hold(conn, "t", 1));
     desk.publish("t", Some("a"), "1");
     desk.publish("t", Some("a"), "2");
     desk.flush();
     assert!(desk.got(conn).is_empty());
-    assert_eq!(desk.hub.release(conn, "t").unwrap().frames, 2);
+    assert_eq!(desk.hub.release(conn, "t", 1).unwrap().frames, 2);
     desk.flush();
     assert_eq!(desk.got(conn), ["t 1", "t 2"]);
 }

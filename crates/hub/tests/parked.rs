@@ -86,7 +86,7 @@ impl Rig {
 
     /// A stream opens a topic for the connection.
     fn grant(&mut self, topic: &str, hold: bool) {
-        self.hub.subscribe(self.conn, topic, 7, hold);
+        self.hub.subscribe(self.conn, topic, 7, hold.then_some(5));
         let ticket = self.ticket();
         self.hub.settle(ticket, [Verdict::Allow]);
         let result = Ok(());
@@ -155,7 +155,7 @@ fn a_subscribe_is_accepted_once_a_stream_has_opened_the_topic() {
         rig.publish("a");
         if hold {
             assert_eq!(rig.frames(), [acked("a", 1)], "not held back");
-            assert_eq!(rig.hub.release(rig.conn, "a").unwrap().frames, 1);
+            assert_eq!(rig.hub.release(rig.conn, "a", 5).unwrap().frames, 1);
             assert_eq!(rig.frames().len(), 1);
         } else {
             let frames = rig.frames();
@@ -316,7 +316,7 @@ fn an_unsubscribe_does_not_answer_what_waits() {
 fn who_waits_for_a_topic_that_the_application_refuses_is_told_its_reason() {
     let mut rig = Rig::new(Limits::default());
     rig.ask("a", 1);
-    rig.hub.subscribe(rig.conn, "a", 9, true);
+    rig.hub.subscribe(rig.conn, "a", 9, Some(5));
     let ticket = rig.ticket();
     // It takes longer to decide than a subscribe waits.
     for _ in 0..3 {

@@ -351,7 +351,7 @@ fn who_comes_back_gets_what_was_missed_only_where_it_may_subscribe() {
 fn what_a_reply_holds_already_is_not_released_again() {
     let (mut hub, topics) = hub_of(table(100, 1 << 20), 1 << 20);
     let conn = hub.open(None, Millis::ZERO).unwrap();
-    assert!(hub.subscribe_unchecked(conn, "room:1") && hub.hold(conn, "room:1"));
+    assert!(hub.subscribe_unchecked(conn, "room:1") && hub.hold(conn, "room:1", 1));
     let publisher = Publisher {
         topics: &topics,
         inboxes: &Nowhere,
@@ -370,7 +370,7 @@ fn what_a_reply_holds_already_is_not_released_again() {
     say(true);
     say(false);
     say(true);
-    let released = hub.release_after(conn, "room:1", first + 1).unwrap();
+    let released = hub.release_after(conn, "room:1", 1, first + 1).unwrap();
     assert_eq!(
         (released.frames, released.dropped),
         (2, 0),
@@ -382,7 +382,71 @@ fn what_a_reply_holds_already_is_not_released_again() {
         "{text}"
     );
     assert!(text.contains(&format!("\"seq\":{}}}", first + 2)), "{text}");
-    assert!(hub.release_after(conn, "room:1", 0).is_none());
+    assert!(hub.release_after(conn, "room:1", 1, 0).is_none());
+}
+
+/// Two requests for a stream are under way: what the first reply lacks may be missing in the
+/// second one's value too.
+#[test]
+fn events_wait_for_everybody_who_holds_them() {
+    for (numbers, frames) in [
+        ([1, 2], 2),
+        ([2, 1], 2),
+        ([0, 2], 3),
+        ([2, 0], 3),
+        ([3, 3], 0),
+    ] {
+        let (mut hub, topics) = hub_of(table(100, 1 << 20), 1 << 20);
+        let conn = hub.open(None, Millis::ZERO).unwrap();
+        assert!(!hub.hold(conn, "room:1", 7), "it does not hold the topic");
+        assert!(hub.subscribe_unchecked(conn, "room:1") && hub.hold(conn, "room:1", 7));
+        assert!(!hub.hold(conn, "room:1", 7), "it holds them already");
+        // As the host does it.
+        hub.subscribe(conn, "room:1", 1, Some(8));
+        let publisher = Publisher {
+            topics: &topics,
+            inboxes: &Nowhere,
+            now: Millis::ZERO,
+        };
+        let mut say = || {
+            let options = PublishOptions::default();
+            let hub = Some(&mut hub);
+            let published = publisher.publish(hub, "room:1", "e", RawJsonRef::TRUE, options);
+            published.unwrap().seq.unwrap()
+        };
+        let first = [say(), say(), say()][0];
+        let number = |nth: u64| if nth == 0 { 0 } else { first + nth - 1 };
+        assert!(hub.release(conn, "room:1", 9).is_none(), "a stranger");
+        assert!(
+            hub.release_after(conn, "room:1", 7, number(numbers[0]))
+                .is_none()
+        );
+        assert!(
+            hub.release_after(conn, "room:1", 7, number(numbers[0]))
+                .is_none()
+        );
+        assert!(!told(&mut hub).contains("room:1"));
+        let released = hub
+            .release_after(conn, "room:1", 8, number(numbers[1]))
+            .unwrap();
+        assert_eq!(released.frames, frames, "{numbers:?}");
+        // Who comes now finds a connection that receives them.
+        hub.subscribe(conn, "room:1", 2, Some(9));
+        assert!(hub.release(conn, "room:1", 9).is_none());
+        told(&mut hub);
+    }
+}
+
+/// A client leaves the topic while a first value is loaded, and asks again.
+#[test]
+fn an_old_reply_releases_nothing_of_a_new_subscription() {
+    let (mut hub, _) = hub_of(table(100, 1 << 20), 1 << 20);
+    let conn = hub.open(None, Millis::ZERO).unwrap();
+    assert!(hub.subscribe_unchecked(conn, "room:1") && hub.hold(conn, "room:1", 7));
+    assert!(hub.unsubscribe(conn, "room:1"));
+    assert!(hub.subscribe_unchecked(conn, "room:1") && hub.hold(conn, "room:1", 8));
+    assert!(hub.release(conn, "room:1", 7).is_none());
+    assert!(hub.release(conn, "room:1", 8).is_some());
 }
 
 #[test]

@@ -277,13 +277,13 @@ fn a_gap_is_told_before_the_last_events_in_front_of_a_close() {
 fn volatile_events_held_back_are_lost_as_volatile_ones() {
     let mut desk = Desk::new(false);
     desk.join("cursor");
-    assert!(desk.hub.hold(desk.conn, "cursor"));
+    assert!(desk.hub.hold(desk.conn, "cursor", 1));
     desk.stall();
     let large = format!("\"{}\"", "x".repeat(BACKLOG));
     desk.publish("cursor", &large);
     assert_eq!(
         desk.hub
-            .release(desk.conn, "cursor")
+            .release(desk.conn, "cursor", 1)
             .map(|released| released.frames),
         Some(1)
     );

@@ -228,7 +228,7 @@ impl Cluster {
         }
         assert!(hub.subscribe_unchecked(reader.key, topic));
         reader.holds.insert(topic, hold);
-        assert!(!hold || hub.hold(reader.key, topic));
+        assert!(!hold || hub.hold(reader.key, topic, 1));
     }
 
     /// Leaves when everything that was published before has come, so that it is clear what is due.
@@ -247,7 +247,7 @@ impl Cluster {
         let reader = &mut self.readers[at];
         let waited = reader.holds.get_mut(topic).is_some_and(std::mem::take);
         let hub = &mut self.hubs[reader.worker].0;
-        let released = hub.release(reader.key, topic);
+        let released = hub.release(reader.key, topic, 1);
         assert_eq!(released.is_some(), waited);
         assert!(released.is_none_or(|released| released.dropped == 0));
     }

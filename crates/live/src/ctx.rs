@@ -158,6 +158,13 @@ impl<S, U: User> Ctx<S, U> {
         id
     }
 
+    /// Ends the holding back of events that the call's subscription has begun.
+    pub(crate) fn release(&self, topic: &str, holder: u64) {
+        if let Some(conn) = self.conn() {
+            self.platform().release(conn, topic, holder);
+        }
+    }
+
     /// The subscription that the call has made.
     pub(crate) fn take_grant(&self) -> Option<Grant> {
         self.0.left.lock().as_mut()?.grant.take()

@@ -60,7 +60,7 @@ pub use pipeline::{Begun, Handled, Live};
 pub use platform::{Caller, Client, Platform};
 pub use policy::{Breaker, Idempotent, Lock, Rate, RateLimits};
 pub use publish::{BatchEvent, Publisher};
-pub use reply::{Answer, BATCH_EVENT, REPLY_TOPIC, Reply};
+pub use reply::{Answer, BATCH_EVENT, REPLY_TOPIC, Release, Reply};
 pub use stats::{LiveGauges, LiveStats};
 pub use stream::{Merge, Page, Stream};
 pub use subscribe::StreamReply;

@@ -28,7 +28,7 @@ use crate::module::{Check, Kind};
 use crate::owners::Owner;
 use crate::platform::{Caller, Platform};
 use crate::policy::charge;
-use crate::reply::{Answer, BATCH_EVENT, Reply, batch_payload, failure, payload};
+use crate::reply::{Answer, BATCH_EVENT, Release, Reply, batch_payload, failure, payload};
 use crate::stats::{LiveGauges, LiveStats};
 use crate::subscribe::Resume;
 use crate::user::User;
@@ -416,7 +416,7 @@ impl<S: Send + Sync + 'static, U: User> Live<S, U> {
                 .iter()
                 .map(|(id, result)| (id.get(), payload(id.get(), result)));
             let reply = Reply::to_call(BATCH_EVENT, batch_payload(entries));
-            Some(reply.releasing(results.iter().filter_map(|(_, result)| topic_of(result))))
+            Some(reply.releasing(results.iter().filter_map(|(_, result)| release_of(result))))
         })
     }
 }
@@ -426,9 +426,14 @@ where
     S: Send + Sync + 'static,
     U: User,
 {
+    let unanswered = request.as_ref().ok().filter(|_| id.is_none());
+    let unanswered = unanswered.map(|request| request.ctx.clone());
     let result = execute(request).await;
+    if let (Some(ctx), Some(release)) = (unanswered, release_of(&result)) {
+        ctx.release(&release.topic, release.holder);
+    }
     let reply = reply(id.as_deref(), &result)?;
-    Some(reply.releasing(topic_of(&result)))
+    Some(reply.releasing(release_of(&result)))
 }
 
 /// The reply to a call, if it has an id.
@@ -492,13 +497,22 @@ where
     let running = AssertUnwindSafe(async { run(request).await });
     let result = running.catch_unwind().await;
     let result = result.unwrap_or_else(|panic| Err(panicked(&*panic)));
-    if let Err(error) = &result {
-        if !error.is_typed() {
-            ctx.report(error);
+    match &result {
+        Ok(Outcome::Stream(stream)) if stream.holder.is_some() => {}
+        // A layer has put something else in the place of a stream's reply.
+        Ok(_) => {
+            if let Some(grant) = ctx.take_grant() {
+                ctx.release(&grant.topic, grant.id);
+            }
         }
-        if let Some(grant) = ctx.take_grant() {
-            // Boxed, as everything that few calls need: the futures of all others stay small.
-            Box::pin(take_back(&ctx, grant)).await;
+        Err(error) => {
+            if !error.is_typed() {
+                ctx.report(error);
+            }
+            if let Some(grant) = ctx.take_grant() {
+                // Boxed, as everything that few calls need: the futures of all others stay small.
+                Box::pin(take_back(&ctx, grant)).await;
+            }
         }
     }
     result
@@ -514,6 +528,8 @@ async fn take_back<S, U: User>(ctx: &Ctx<S, U>, grant: Grant) {
     if let Some((owner, last)) = engine.owners.take(conn, grant.id) {
         if last {
             engine.platform.unsubscribe(conn, &grant.topic).await;
+        } else {
+            ctx.release(&grant.topic, grant.id);
         }
         end(Arc::clone(&engine.platform), vec![owner]).await;
     }
@@ -552,15 +568,16 @@ where
     Running::Boxed(Next::new(Arc::clone(layers), core).run(ctx))
 }
 
-/// The topic whose events are held back until the reply has been sent.
-/// With the number up to which the reply has them all, if there is one.
-fn topic_of(result: &Result<Outcome, LiveError>) -> Option<(Arc<str>, Option<u64>)> {
-    match result {
-        Ok(Outcome::Stream(stream)) if !stream.reads_only => {
-            Some((stream.topic.clone()?, stream.covered))
-        }
-        _ => None,
-    }
+/// What has to be released when the reply has been sent.
+fn release_of(result: &Result<Outcome, LiveError>) -> Option<Release> {
+    let Ok(Outcome::Stream(stream)) = result else {
+        return None;
+    };
+    Some(Release {
+        topic: stream.topic.clone()?,
+        holder: stream.holder?,
+        covered: stream.covered.unwrap_or(0),
+    })
 }
 
 /// What a panic said.

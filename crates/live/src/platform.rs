@@ -83,10 +83,15 @@ pub trait Platform: Send + Sync + 'static {
 
     /// Subscribes a connection on behalf of a stream. The application's subscribe hook is asked
     /// unless the connection holds the topic already. Unless it did, events are held back from
-    /// the start until the host has sent the reply; see [`Reply::release`](crate::Reply).
+    /// the start until the host has sent the reply; see [`Reply::release`](crate::Reply). Where
+    /// they are held back for another request they wait for both. `holder` is the number of this
+    /// one.
     ///
     /// Resolves to the reason of a refusal; `CONNECTION_CLOSED` when there is no connection.
-    fn subscribe(&self, conn: ConnId, topic: &str) -> BoxFuture<Result<(), String>>;
+    fn subscribe(&self, conn: ConnId, topic: &str, holder: u64) -> BoxFuture<Result<(), String>>;
+
+    /// Ends the holding back for a request that has no reply which does.
+    fn release(&self, conn: ConnId, topic: &str, holder: u64);
 
     /// Ends a subscription that a stream has made. Resolves when it has ended.
     fn unsubscribe(&self, conn: ConnId, topic: &str) -> BoxFuture<()>;

@@ -30,9 +30,21 @@ pub struct Reply {
     pub data: RawJson,
     /// Topics whose events are held back until this reply has been sent. The host releases them
     /// right behind it.
-    pub release: Vec<Arc<str>>,
-    /// Topics of which this reply has the events up to a number, sorted; only with such numbers.
-    covered: Vec<(Arc<str>, Option<u64>)>,
+    pub release: Vec<Release>,
+}
+
+/// One topic that a reply releases.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Release {
+    /// The topic.
+    pub topic: Arc<str>,
+    /// Whoever has held its events back, as [`Platform::subscribe`](crate::Platform::subscribe)
+    /// was told.
+    pub holder: u64,
+    /// The topic's number up to which the reply has all events, which the host leaves out; 0 when
+    /// it has none.
+    pub covered: u64,
 }
 
 impl Reply {
@@ -42,7 +54,6 @@ impl Reply {
             event: event.into(),
             data,
             release: Vec::new(),
-            covered: Vec::new(),
         }
     }
 
@@ -50,33 +61,8 @@ impl Reply {
         Self::new(REPLY_TOPIC, id, data)
     }
 
-    /// The number of a topic up to which this reply has all events, if there is one. The host
-    /// leaves those out when it releases the topic.
-    #[must_use]
-    pub fn covered(&self, topic: &str) -> Option<u64> {
-        let at = self.covered.binary_search_by(|(own, _)| (**own).cmp(topic));
-        self.covered.get(at.ok()?)?.1
-    }
-
-    pub(crate) fn releasing(
-        mut self,
-        topics: impl IntoIterator<Item = (Arc<str>, Option<u64>)>,
-    ) -> Self {
-        let mut any = false;
-        for (topic, covered) in topics {
-            if any || covered.is_some() {
-                if !any {
-                    // What came before may be the same topic.
-                    self.covered = self.release.iter().cloned().map(|t| (t, None)).collect();
-                }
-                any = true;
-                self.covered.push((Arc::clone(&topic), covered));
-            }
-            self.release.push(topic);
-        }
-        // Where one stream of a topic has less than another, that counts; none sorts first.
-        self.covered.sort_unstable();
-        self.covered.dedup_by(|next, kept| next.0 == kept.0);
+    pub(crate) fn releasing(mut self, topics: impl IntoIterator<Item = Release>) -> Self {
+        self.release.extend(topics);
         self
     }
 }
@@ -354,30 +340,6 @@ mod tests {
         let (id, _) = JsonStr::scan(r#""k""#).unwrap();
         let big = RawJson::trust(format!("\"{}\"", "x".repeat(FRAME_CODE_UNITS_MAX)));
         assert!(Answer::new(id, Some(big)).is_err());
-    }
-
-    #[test]
-    fn events_are_left_out_only_if_every_stream_of_the_topic_has_them() {
-        let reply = |topics: &[(&str, Option<u64>)]| {
-            let topics = topics.iter().map(|(topic, n)| (Arc::from(*topic), *n));
-            Reply::to_call("k", RawJson::NULL).releasing(topics)
-        };
-        let one = reply(&[("a", Some(7))]);
-        assert_eq!((one.covered("a"), one.covered("b")), (Some(7), None));
-        let several = reply(&[
-            ("b", None),
-            ("a", Some(9)),
-            ("b", Some(4)),
-            ("a", Some(8)),
-            ("c", None),
-        ]);
-        assert_eq!(several.release.len(), 5);
-        assert_eq!(
-            (several.covered("a"), several.covered("b")),
-            (Some(8), None)
-        );
-        assert_eq!((several.covered("c"), several.covered("d")), (None, None));
-        assert!(reply(&[("a", None), ("b", None)]).covered.is_empty());
     }
 
     #[test]

@@ -37,8 +37,9 @@ pub struct StreamReply {
     members: Vec<(&'static str, RawJson)>,
     /// `data` is every event up to this number that the client did not have.
     pub(crate) covered: Option<u64>,
-    /// Nothing was subscribed for this reply, so no events wait for it.
-    pub(crate) reads_only: bool,
+    /// Whoever holds events back until this reply has been sent; nobody when nothing was
+    /// subscribed for it.
+    pub(crate) holder: Option<u64>,
 }
 
 impl StreamReply {
@@ -48,7 +49,7 @@ impl StreamReply {
             data: Some(RawJson::NULL),
             members: vec![("gated", RawJsonRef::TRUE.to_owned())],
             covered: None,
-            reads_only: false,
+            holder: None,
         }
     }
 
@@ -75,7 +76,7 @@ impl StreamReply {
             data,
             members,
             covered: None,
-            reads_only: false,
+            holder: None,
         }
     }
 
@@ -173,7 +174,7 @@ impl<S: Send + Sync + 'static, U: User> Stream<S, U> {
                 format!("Stream class '{class}' shed under pressure"),
             ));
         }
-        self.join(&ctx, &topic).await?;
+        let holder = self.join(&ctx, &topic).await?;
         if let Some(hook) = &self.on_subscribe {
             hook(ctx.clone(), Arc::clone(&topic)).await;
         }
@@ -186,12 +187,14 @@ impl<S: Send + Sync + 'static, U: User> Stream<S, U> {
             Ok(_) => {}
             Err(error) => drop(self.observe(&ctx, &topic, error)),
         }
-        loaded.map(Outcome::Stream)
+        let mut reply = loaded?;
+        reply.holder = Some(holder);
+        Ok(Outcome::Stream(reply))
     }
 
     /// Notes the subscription and makes it, in this order: a connection that closes in between
-    /// is found either here or there.
-    async fn join(&self, ctx: &Ctx<S, U>, topic: &Arc<str>) -> Result<(), LiveError> {
+    /// is found either here or there. Gives the number under which events are held back.
+    async fn join(&self, ctx: &Ctx<S, U>, topic: &Arc<str>) -> Result<u64, LiveError> {
         let Some(conn) = ctx.conn() else {
             return Err(refusal(code::CONNECTION_CLOSED));
         };
@@ -206,7 +209,7 @@ impl<S: Send + Sync + 'static, U: User> Stream<S, U> {
         if !engine.owners.add(conn, owner, owners_max) {
             return Err(LiveError::new(code::RATE_LIMITED, "Too many subscriptions"));
         }
-        if let Err(reason) = ctx.platform().subscribe(conn, topic).await {
+        if let Err(reason) = ctx.platform().subscribe(conn, topic, id).await {
             // Nothing was subscribed, so nothing has to be taken back.
             ctx.take_grant();
             engine.owners.take(conn, id);
@@ -219,7 +222,7 @@ impl<S: Send + Sync + 'static, U: User> Stream<S, U> {
             Arc::new(leave) as Arc<dyn Ending>
         });
         if engine.owners.activate(conn, id, ending) {
-            Ok(())
+            Ok(id)
         } else {
             Err(refusal(code::CONNECTION_CLOSED))
         }
@@ -319,7 +322,6 @@ impl<S: Send + Sync + 'static, U: User> Stream<S, U> {
         let (data, page) = self.loaded(loader, ctx, args).await?;
         let mut reply = StreamReply::new(self, Arc::clone(topic), data);
         reply.members.extend(page);
-        reply.reads_only = true;
         Ok(reply)
     }
 

@@ -19,10 +19,11 @@
 //!   hook that ran at a subscription's begin has run at its end.
 //!
 //! The server holds events back until the reply, but only if the connection does not hear the topic
-//! yet. So a second stream of one client on one topic misses what happens between its request and
-//! the reply, and so does a stream that asks twice without waiting for the first reply, or is left
-//! before it and read again. One client has one stream per topic here, and the runs with hasty
-//! clients, who do not wait, are compared after a reconnect only.
+//! yet, or waits for the reply to another request. So a second stream of one client on a topic that
+//! the first one hears already misses what happens between its request and the reply, and so does a
+//! stream that is left before its reply and read again behind it. One client has one stream per
+//! topic here, and the runs with hasty clients, who do not wait, are compared after a reconnect
+//! only.
 //!
 //! The seed decides for each kind of stream who holds the value, the application's state or the
 //! server, and how many events its topics keep for clients that come back: none, or so few that

@@ -133,7 +133,7 @@ impl Conn {
         self.run(move |core, answer| {
             let token = core.shared.next_token();
             core.decisions.insert(token, answer);
-            core.hub.subscribe(key, &topic, token, false);
+            core.hub.subscribe(key, &topic, token, None);
             core.pump();
         })
         .await
@@ -508,10 +508,20 @@ impl Handle {
             inbox.push(Task::Output(Box::new(move |core| {
                 core.hub
                     .reply(id.key(), reply.topic, &reply.event, reply.data.get());
-                for topic in &reply.release {
-                    let covered = reply.covered(topic).unwrap_or(0);
-                    core.hub.release_after(id.key(), topic, covered);
+                for one in &reply.release {
+                    core.hub
+                        .release_after(id.key(), &one.topic, one.holder, one.covered);
                 }
+            })));
+        }
+    }
+
+    /// Ends the holding back of events for a request that was not answered.
+    pub(crate) fn release_by_id(&self, id: ConnId, topic: &str, holder: u64) {
+        if let Some(inbox) = self.shared.inboxes.get(id.worker()) {
+            let topic = topic.to_owned();
+            inbox.push(Task::Output(Box::new(move |core| {
+                core.hub.release(id.key(), &topic, holder);
             })));
         }
     }
@@ -535,8 +545,13 @@ impl Handle {
     }
 
     /// Subscribes a connection and holds the topic's events back until they are released, unless
-    /// it holds the topic already.
-    pub(crate) async fn subscribe_held(&self, id: ConnId, topic: &str) -> Result<(), String> {
+    /// it holds the topic already and receives them.
+    pub(crate) async fn subscribe_held(
+        &self,
+        id: ConnId,
+        topic: &str,
+        holder: u64,
+    ) -> Result<(), String> {
         let (sender, receiver) = oneshot::channel();
         let closed = || "CONNECTION_CLOSED".to_owned();
         let inbox = self.shared.inboxes.get(id.worker()).ok_or_else(closed)?;
@@ -544,7 +559,7 @@ impl Handle {
         inbox.push(Task::Run(Box::new(move |core| {
             let token = core.shared.next_token();
             core.decisions.insert(token, sender);
-            core.hub.subscribe(id.key(), &topic, token, true);
+            core.hub.subscribe(id.key(), &topic, token, Some(holder));
             core.pump();
         })));
         receiver.await.unwrap_or_else(|_| Err(closed()))

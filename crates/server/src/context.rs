@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use millstream_core::{ConnId, Key, RawJsonRef};
 use millstream_hub::{BatchMember, PublishError, PublishOptions, Published, RawPayload, Sent};
-use millstream_live::Answer;
+use millstream_live::{Answer, Release};
 
 use crate::conn::{Conn, Handle};
 use crate::peer::Peer;
@@ -96,11 +96,10 @@ impl<'a> Context<'a> {
         self.core.after_publish(false);
     }
 
-    /// Delivers what was held back of a topic until a reply was sent that has the events up to
-    /// a number.
-    pub(crate) fn release(&mut self, topic: &str, covered: Option<u64>) {
-        let covered = covered.unwrap_or(0);
-        self.core.hub.release_after(self.key, topic, covered);
+    /// Delivers what was held back of a topic until a reply was sent.
+    pub(crate) fn release(&mut self, one: &Release) {
+        let hub = &mut self.core.hub;
+        hub.release_after(self.key, &one.topic, one.holder, one.covered);
         self.core.after_publish(false);
     }
 

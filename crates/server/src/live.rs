@@ -171,9 +171,13 @@ impl Platform for Handle {
         Some(self.message_bytes_max())
     }
 
-    fn subscribe(&self, conn: ConnId, topic: &str) -> BoxFuture<Result<(), String>> {
+    fn release(&self, conn: ConnId, topic: &str, holder: u64) {
+        self.release_by_id(conn, topic, holder);
+    }
+
+    fn subscribe(&self, conn: ConnId, topic: &str, holder: u64) -> BoxFuture<Result<(), String>> {
         let (handle, topic) = (self.clone(), topic.to_owned());
-        Box::pin(async move { handle.subscribe_held(conn, &topic).await })
+        Box::pin(async move { handle.subscribe_held(conn, &topic, holder).await })
     }
 
     fn unsubscribe(&self, conn: ConnId, topic: &str) -> BoxFuture<()> {
@@ -305,8 +309,8 @@ where
                 cx.catch_up();
                 if let Some(reply) = reply {
                     cx.reply(reply.topic, &reply.event, reply.data.get());
-                    for topic in &reply.release {
-                        cx.release(topic, reply.covered(topic));
+                    for one in &reply.release {
+                        cx.release(one);
                     }
                 }
             }

@@ -122,6 +122,64 @@ async fn a_second_stream_on_the_topic_does_not_silence_the_first() {
     assert!(reader.text().await.contains(FIRST));
 }
 
+/// What a page does that leaves a stream before its first value has come, and comes back to it: the
+/// client reads the second reply alone.
+#[tokio::test]
+async fn events_wait_for_the_last_of_several_requests() {
+    for workers in [1, 2] {
+        for leaves in [false, true] {
+            let server = serve(&Arc::default(), workers).await;
+            let (mut reader, mut writer) = (
+                Ws::connect(server.address).await,
+                Ws::connect(server.address).await,
+            );
+            reader.say(&subscribe("1", "room", 150)).await;
+            if leaves {
+                let frame = r#"{"type":"unsubscribe","topic":"room:a"}"#;
+                reader.say(frame).await;
+            }
+            reader.say(&subscribe("2", "room", 450)).await;
+            assert!(reader.text().await.contains(r#""event":"1""#));
+            say(&mut writer, 1).await;
+            assert!(reader.text().await.contains(r#""event":"2""#), "{leaves}");
+            assert!(reader.text().await.contains(r#""data":1"#));
+            say(&mut writer, 2).await;
+            assert!(reader.text().await.contains(r#""data":2"#));
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_request_that_fails_holds_nothing_back_for_others() {
+    let state = Arc::<State>::default();
+    let server = serve(&state, 1).await;
+    let (mut reader, mut writer) = (
+        Ws::connect(server.address).await,
+        Ws::connect(server.address).await,
+    );
+    reader.say(&subscribe("1", "room", 100)).await;
+    reader.say(&subscribe("2", "same", 300)).await;
+    assert!(reader.text().await.contains(FIRST));
+    *state.broken.lock() = true;
+    say(&mut writer, 1).await;
+    let mut seen = [reader.text().await, reader.text().await];
+    seen.sort();
+    assert!(seen[0].contains("LOAD_FAILED"), "{seen:?}");
+    assert!(seen[1].contains(r#""data":1"#), "{seen:?}");
+    say(&mut writer, 2).await;
+    assert!(reader.text().await.contains(r#""data":2"#));
+    // Nobody is told of one without an id, and its events come all the same.
+    *state.broken.lock() = false;
+    let mut quiet = Ws::connect(server.address).await;
+    let frame = r#"{"rpc":"st/room","args":["a",100],"stream":true}"#;
+    quiet.say(frame).await;
+    tokio::time::sleep(Duration::from_millis(50)).await;
+    say(&mut writer, 3).await;
+    assert!(quiet.text().await.contains(r#""data":3"#));
+    say(&mut writer, 4).await;
+    assert!(quiet.text().await.contains(r#""data":4"#));
+}
+
 #[tokio::test]
 async fn control_frames_reach_only_topics_that_a_stream_has_opened() {
     let server = serve(&Arc::default(), 1).await;

@@ -101,6 +101,8 @@ pub(crate) struct Belief {
 
 #[derive(Default)]
 pub(crate) struct Hold {
+    /// Never empty between two steps.
+    holders: BTreeSet<u64>,
     events: Vec<(Kind, String)>,
     bytes: usize,
     pub(crate) dropped: u32,
@@ -172,7 +174,16 @@ impl Belief {
         }
     }
 
-    pub(crate) fn release(&mut self, topic: &'static str) -> Option<Hold> {
+    pub(crate) fn hold(&mut self, topic: &'static str, holder: u64) -> bool {
+        let can = self.topics.contains(topic);
+        can && self.held.entry(topic).or_default().holders.insert(holder)
+    }
+
+    pub(crate) fn release(&mut self, topic: &'static str, holder: u64) -> Option<Hold> {
+        let holders = &mut self.held.get_mut(topic)?.holders;
+        if !holders.remove(&holder) || !holders.is_empty() {
+            return None;
+        }
         let mut held = self.held.remove(topic)?;
         for (kind, text) in held.events.clone() {
             self.expect(kind, text);

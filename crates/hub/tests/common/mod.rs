@@ -10,7 +10,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use belief::{
-    Belief, CLOSED, HOLD_BYTES_MAX, Hold, KEYS_MAX, Kind, Missed, PARKED_HOLD_MS, PARKED_MAX, Past,
+    Belief, CLOSED, HOLD_BYTES_MAX, KEYS_MAX, Kind, Missed, PARKED_HOLD_MS, PARKED_MAX, Past,
     Pending, RETAIN, RETAINED, SUBSCRIPTIONS_MAX, TOPICS, VOLATILE, decode, envelope,
 };
 use millstream_core::{Key, Millis, RawJson, RawJsonRef};

@@ -165,18 +165,18 @@ impl Rig {
             return;
         };
         let topic = choices.topic();
-        let hold = choices.below(2) == 0;
+        let (hold, holder) = (choices.below(2) == 0, 1 + choices.below(2) as u64);
         let belief = self.beliefs.get_mut(&key.to_u64()).expect("open");
         if hold {
-            let can = belief.topics.contains(topic) && !belief.held.contains_key(topic);
-            assert_eq!(self.hub.hold(key, topic), can);
-            if can {
-                belief.held.insert(topic, Hold::default());
-            }
+            let can = belief.hold(topic, holder);
+            assert_eq!(self.hub.hold(key, topic, holder), can);
         } else {
-            let released = self.hub.release(key, topic).map(|r| (r.frames, r.dropped));
-            let held = belief.release(topic).map(|held| (held.len(), held.dropped));
-            assert_eq!(released, held);
+            let released = self.hub.release(key, topic, holder);
+            let held = belief.release(topic, holder);
+            assert_eq!(
+                released.map(|released| (released.frames, released.dropped)),
+                held.map(|held| (held.len(), held.dropped))
+            );
         }
     }
 

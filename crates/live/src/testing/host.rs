@@ -257,8 +257,8 @@ impl<S: Send + Sync + 'static, U: User> Host<S, U> {
             Task::Deliver(delivery) => hub.deliver(&delivery),
             Task::Reply(conn, reply) => {
                 hub.reply(conn, reply.topic, &reply.event, reply.data.get());
-                for topic in &reply.release {
-                    hub.release_after(conn, topic, reply.covered(topic).unwrap_or(0));
+                for one in &reply.release {
+                    hub.release_after(conn, &one.topic, one.holder, one.covered);
                 }
             }
             Task::Send {
@@ -270,13 +270,19 @@ impl<S: Send + Sync + 'static, U: User> Host<S, U> {
             Task::Subscribe {
                 conn,
                 topic,
+                holder,
                 answer,
             } => {
                 self.next_token += 1;
                 self.decisions.insert(self.next_token, answer);
-                hub.subscribe(conn, &topic, self.next_token, true);
+                hub.subscribe(conn, &topic, self.next_token, Some(holder));
                 self.pump(number);
             }
+            Task::Release {
+                conn,
+                topic,
+                holder,
+            } => drop(hub.release(conn, &topic, holder)),
             Task::Read { conn, on } => {
                 if let Some(pipe) = worker.pipes.get(conn) {
                     pipe.paused = !on;

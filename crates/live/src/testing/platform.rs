@@ -35,7 +35,13 @@ pub(super) enum Task {
     Subscribe {
         conn: Key,
         topic: String,
+        holder: u64,
         answer: Promise<Result<(), String>>,
+    },
+    Release {
+        conn: Key,
+        topic: String,
+        holder: u64,
     },
     Unsubscribe {
         conn: Key,
@@ -223,11 +229,21 @@ impl Platform for Bench {
         Some(self.message_bytes_max)
     }
 
-    fn subscribe(&self, conn: ConnId, topic: &str) -> BoxFuture<Result<(), String>> {
+    fn release(&self, conn: ConnId, topic: &str, holder: u64) {
+        let task = Task::Release {
+            conn: conn.key(),
+            topic: topic.to_owned(),
+            holder,
+        };
+        self.queues.push(conn.worker(), task);
+    }
+
+    fn subscribe(&self, conn: ConnId, topic: &str, holder: u64) -> BoxFuture<Result<(), String>> {
         let (answer, answered) = promise();
         let task = Task::Subscribe {
             conn: conn.key(),
             topic: topic.to_owned(),
+            holder,
             answer,
         };
         self.queues.push(conn.worker(), task);

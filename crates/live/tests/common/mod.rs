@@ -227,7 +227,9 @@ impl Platform for Recorder {
         Some(65_536)
     }
 
-    fn subscribe(&self, _: ConnId, topic: &str) -> BoxFuture<Result<(), String>> {
+    fn release(&self, _: ConnId, _: &str, _: u64) {}
+
+    fn subscribe(&self, _: ConnId, topic: &str, _: u64) -> BoxFuture<Result<(), String>> {
         let refused = match topic {
             "deny:f" => Some("FORBIDDEN"),
             "deny:u" => Some("UNAUTHENTICATED"),
