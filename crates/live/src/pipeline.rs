@@ -524,12 +524,15 @@ async fn take_back<S, U: User>(ctx: &Ctx<S, U>, grant: Grant) {
         return;
     };
     let engine = ctx.engine();
+    let taken = engine.owners.take(conn, grant.id);
+    if !matches!(taken, Some((_, true))) {
+        // Others of the connection must not wait for a reply that never comes.
+        ctx.release(&grant.topic, grant.id);
+    }
     // It is gone when the client has given the topic up meanwhile, or the connection.
-    if let Some((owner, last)) = engine.owners.take(conn, grant.id) {
+    if let Some((owner, last)) = taken {
         if last {
             engine.platform.unsubscribe(conn, &grant.topic).await;
-        } else {
-            ctx.release(&grant.topic, grant.id);
         }
         end(Arc::clone(&engine.platform), vec![owner]).await;
     }

@@ -12,7 +12,7 @@ use common::{Recorder, ask, caller};
 use millstream_core::RawJson;
 use millstream_live::testing::{Outcome, Testbed, assert_denied};
 use millstream_live::{
-    App, Begun, Builder, Call, Ctx, Live, LiveError, Module, Next, Problem, Rate,
+    App, Begun, Builder, Call, Ctx, Live, LiveError, Module, Next, Problem, Rate, Stream,
 };
 use parking_lot::Mutex;
 use serde_json::{Value, json};
@@ -146,6 +146,29 @@ fn a_panicking_error_hook_costs_nobody_a_reply() {
     let hook = app().on_error(|_, _| panic!("the hook"));
     let (_, outcome) = run(hook, "ada", "mw/panics", json!(["x"]));
     assert_denied(outcome, "INTERNAL_ERROR");
+}
+
+#[test]
+fn a_layer_in_the_place_of_a_stream_s_reply_keeps_no_events_back() {
+    let app = App::new(())
+        .module(Module::new("m").stream("rows", Stream::fixed("rows")))
+        .layer(|ctx: Ctx<(), String>, next: Next<(), String>| async move {
+            next.run(ctx).await?;
+            Ok(millstream_live::Outcome::Value(None))
+        });
+    let mut t = Testbed::new(app.build().unwrap());
+    let ada = t.connect("ada".to_owned());
+    t.send_text(ada, r#"{"rpc":"m/rows","id":"x","args":[],"stream":true}"#);
+    t.settle();
+    t.publish("rows", "created", &json!({"id": 1}));
+    t.settle();
+    let frames: Vec<&str> = t.frames(ada).collect();
+    assert!(
+        frames
+            .iter()
+            .any(|frame| frame.contains(r#""event":"created""#)),
+        "{frames:?}"
+    );
 }
 
 #[test]
