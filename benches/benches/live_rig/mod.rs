@@ -111,7 +111,7 @@ impl Rig {
 
     /// From a frame's text to the reply in a connection's output.
     pub(crate) fn call(&self, frame: &str, out: &mut Vec<u8>) {
-        match self.live.begin_text(self.caller.clone(), frame) {
+        match self.live.begin_text(|| self.caller.clone(), frame) {
             Begun::Answered(Some(answer)) => encode_success(out, answer.id(), answer.data()),
             other => panic!("it has an answer, at once: {other:?}"),
         }

@@ -43,6 +43,8 @@ use crate::warning::Warning;
 pub struct App<S, U> {
     pub(crate) state: Arc<S>,
     pub(crate) entries: HashMap<Arc<str>, Arc<Entry<S, U>>>,
+    /// The paths by the numbers of their entries.
+    paths: Vec<Arc<str>>,
     pub(crate) rules: Rules<S, U>,
     pub(crate) layers: Arc<[Layer<S, U>]>,
     pub(crate) before_execute: Option<BeforeExecute<S, U>>,
@@ -124,7 +126,8 @@ impl Default for Limits {
 }
 
 pub(crate) struct Entry<S, U> {
-    pub(crate) path: Arc<str>,
+    /// Its place among the paths of the application.
+    pub(crate) number: u32,
     pub(crate) guard: Arc<[Check<S, U>]>,
     pub(crate) kind: Arc<Kind<S, U>>,
     /// The table of the central limits in which it is counted.
@@ -142,6 +145,13 @@ impl<S, U> fmt::Debug for App<S, U> {
             .field("entries", &self.entries.len())
             .field("layers", &self.layers.len())
             .finish_non_exhaustive()
+    }
+}
+
+impl<S, U> App<S, U> {
+    /// The path of an entry; the empty text for a number that no entry has.
+    pub(crate) fn path(&self, number: u32) -> &str {
+        self.paths.get(number as usize).map_or("", |path| path)
     }
 }
 
@@ -332,6 +342,7 @@ impl<S: Send + Sync + 'static, U: User> Builder<S, U> {
     /// All that is wrong, not only the first.
     pub fn build(mut self) -> Result<App<S, U>, RegistrationErrors> {
         let mut entries = HashMap::new();
+        let mut paths = Vec::new();
         let mut rules = Rules::new();
         let mut problems = Vec::new();
         let mut plan = Plan::default();
@@ -357,11 +368,12 @@ impl<S: Send + Sync + 'static, U: User> Builder<S, U> {
                 let kind = Arc::new(kind);
                 rules.add(&path, &kind);
                 let entry = Entry {
-                    path: Arc::clone(&path),
+                    number: u32::try_from(paths.len()).unwrap_or(u32::MAX),
                     guard: Arc::clone(&guard),
                     kind,
                     central,
                 };
+                paths.push(Arc::clone(&path));
                 entries.insert(path, Arc::new(entry));
             }
         }
@@ -372,6 +384,7 @@ impl<S: Send + Sync + 'static, U: User> Builder<S, U> {
         Ok(App {
             state: self.state,
             entries,
+            paths,
             rules,
             layers: self.layers.into(),
             before_execute: self.before_execute,

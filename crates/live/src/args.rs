@@ -94,6 +94,7 @@ impl<'a> ArgCursor<'a> {
 
     /// The next argument as it is; `null` when there is none. A long one shares the bytes of the
     /// list if it can.
+    #[inline]
     fn take_raw(&mut self) -> RawJson {
         let Some(json) = self.take().1 else {
             return RawJson::NULL;
@@ -119,6 +120,7 @@ pub trait Arg: Sized {
 }
 
 impl<T: DeserializeOwned + 'static> Arg for T {
+    #[inline]
     fn from_args(args: &mut ArgCursor<'_>) -> Result<Self, LiveError> {
         let mut raw: Option<T> = None;
         let any: &mut dyn Any = &mut raw;

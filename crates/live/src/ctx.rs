@@ -27,12 +27,13 @@ use crate::user::User;
 /// `S` is the application's state, `U` the identity that the upgrade hook produced. Cheap to
 /// clone, and usable from any thread and for as long as the handler likes; what it does after the
 /// connection has closed reaches nobody there.
-pub struct Ctx<S, U>(Arc<Inner<S, U>>);
+// Counted without weak references, which nothing here needs: an atomic operation less per call.
+pub struct Ctx<S, U>(triomphe::Arc<Inner<S, U>>);
 
 struct Inner<S, U> {
     engine: Arc<Engine<S, U>>,
     caller: Caller<U>,
-    path: Arc<str>,
+    path: CtxPath,
     /// Most calls bring nothing.
     brought: Option<Box<Brought>>,
     /// Nor do most leave anything.
@@ -41,11 +42,21 @@ struct Inner<S, U> {
     number: AtomicU64,
 }
 
+/// What a context is for.
+pub(crate) enum CtxPath {
+    /// A call of a path, by the path's number in the application: counting references to what all
+    /// calls of a path share would make workers wait for each other.
+    Called(u32),
+    /// Work that no client asked for.
+    Work(Arc<str>),
+}
+
 /// What a call came with besides its arguments.
-struct Brought {
-    cursor: Option<RawJson>,
-    idempotency_key: Option<RawJson>,
-    input: Input,
+#[derive(Default)]
+pub(crate) struct Brought {
+    pub(crate) cursor: Option<RawJson>,
+    pub(crate) idempotency_key: Option<RawJson>,
+    pub(crate) input: Input,
 }
 
 /// What a call leaves for what runs later in it.
@@ -68,70 +79,33 @@ static NUMBERS: AtomicU64 = AtomicU64::new(1);
 
 impl<S, U> Clone for Ctx<S, U> {
     fn clone(&self) -> Self {
-        Self(Arc::clone(&self.0))
+        Self(triomphe::Arc::clone(&self.0))
     }
 }
 
 impl<S, U: User> fmt::Debug for Ctx<S, U> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Ctx")
-            .field("path", &self.0.path)
+            .field("path", &self.path())
             .field("caller", &self.0.caller)
             .finish_non_exhaustive()
     }
 }
 
 impl<S, U: User> Ctx<S, U> {
+    #[inline]
     pub(crate) fn new(
         engine: Arc<Engine<S, U>>,
         caller: Caller<U>,
-        path: Arc<str>,
-        cursor: Option<RawJson>,
-        idempotency_key: Option<RawJson>,
+        path: CtxPath,
+        brought: Option<Box<Brought>>,
     ) -> Self {
-        Self::build(
-            engine,
-            caller,
-            path,
-            cursor,
-            idempotency_key,
-            Input::Nothing,
-        )
-    }
-
-    /// The context of a call that carries something besides its arguments.
-    pub(crate) fn with_input(
-        engine: Arc<Engine<S, U>>,
-        caller: Caller<U>,
-        path: Arc<str>,
-        input: Input,
-    ) -> Self {
-        Self::build(engine, caller, path, None, None, input)
-    }
-
-    fn build(
-        engine: Arc<Engine<S, U>>,
-        caller: Caller<U>,
-        path: Arc<str>,
-        cursor: Option<RawJson>,
-        idempotency_key: Option<RawJson>,
-        input: Input,
-    ) -> Self {
-        let nothing =
-            cursor.is_none() && idempotency_key.is_none() && matches!(input, Input::Nothing);
-        let brought = (!nothing).then(|| {
-            Box::new(Brought {
-                cursor,
-                idempotency_key,
-                input,
-            })
-        });
-        Self(Arc::new(Inner {
+        Self(triomphe::Arc::new(Inner {
             engine,
             caller,
             path,
             brought,
-            left: Mutex::default(),
+            left: Mutex::new(None),
             number: AtomicU64::new(0),
         }))
     }
@@ -147,7 +121,7 @@ impl<S, U: User> Ctx<S, U> {
 
     /// Tells this call from all others that are running.
     pub(crate) fn number(&self) -> u64 {
-        Arc::as_ptr(&self.0).addr() as u64
+        triomphe::Arc::as_ptr(&self.0).addr() as u64
     }
 
     /// Notes that the call has subscribed its connection; gives the subscription's id.
@@ -259,7 +233,10 @@ impl<S, U: User> Ctx<S, U> {
     /// The path that was called.
     #[must_use]
     pub fn path(&self) -> &str {
-        &self.0.path
+        match &self.0.path {
+            CtxPath::Called(number) => self.0.engine.app.path(*number),
+            CtxPath::Work(path) => path,
+        }
     }
 
     /// The cursor of a page request.

@@ -13,7 +13,7 @@ use parking_lot::Mutex;
 
 use crate::app::Entry;
 use crate::args::Args;
-use crate::ctx::Ctx;
+use crate::ctx::{Brought, Ctx, CtxPath};
 use crate::desk::Unfinished;
 use crate::error::{LiveError, code};
 use crate::handler::{BoxFuture, CallResult};
@@ -104,8 +104,12 @@ impl<S: Send + Sync + 'static, U: User> Live<S, U> {
     }
 
     fn context(&self, caller: Caller<U>, entry: &Entry<S, U>, input: Input) -> Ctx<S, U> {
-        let (engine, path) = (Arc::clone(&self.engine), Arc::clone(&entry.path));
-        Ctx::with_input(engine, caller, path, input)
+        let brought = Box::new(Brought {
+            input,
+            ..Brought::default()
+        });
+        let path = CtxPath::Called(entry.number);
+        Ctx::new(Arc::clone(&self.engine), caller, path, Some(brought))
     }
 
     fn check_binary(&self, call: &Frame<'_>) -> Result<(Arc<Entry<S, U>>, Args), LiveError> {

@@ -10,7 +10,7 @@ use millstream_core::{ObjectWriter, RawJson, is_system_topic};
 
 use crate::app::Entry;
 use crate::args::Args;
-use crate::ctx::Ctx;
+use crate::ctx::{Brought, Ctx, CtxPath};
 use crate::error::{LiveError, code};
 use crate::handler::{BoxFuture, CallResult};
 use crate::layer::{Next, Outcome};
@@ -100,8 +100,13 @@ impl<S: Send + Sync + 'static, U: User> Live<S, U> {
             client: Arc::new(Viewer(load.user)),
         };
         let layers = Arc::clone(&engine.app.layers);
-        let path = Arc::clone(&entry.path);
-        let ctx = Ctx::new(engine, caller, path, load.cursor, None);
+        let brought = load.cursor.map(|cursor| {
+            Box::new(Brought {
+                cursor: Some(cursor),
+                ..Brought::default()
+            })
+        });
+        let ctx = Ctx::new(engine, caller, CtxPath::Called(entry.number), brought);
         Box::pin(async move {
             let core = Box::new(move |ctx| -> BoxFuture<_> {
                 Box::pin(async move {

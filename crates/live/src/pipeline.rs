@@ -19,7 +19,7 @@ use millstream_wire::{
 use crate::app::{App, Entry};
 use crate::args::{ArgCursor, Args};
 use crate::call::Call;
-use crate::ctx::{Ctx, Grant};
+use crate::ctx::{Brought, Ctx, CtxPath, Grant};
 use crate::engine::Engine;
 use crate::error::{LiveError, code};
 use crate::handler::{BoxFuture, CallResult};
@@ -209,14 +209,15 @@ impl<S: Send + Sync + 'static, U: User> Live<S, U> {
 
     /// Takes a message that is known to be text.
     pub fn handle_text(&self, caller: &Caller<U>, text: &str) -> Handled {
-        self.begin_text(caller.clone(), text).into()
+        self.begin_text(|| caller.clone(), text).into()
     }
 
     /// The same, with the function of a call polled already, once and before this returns. One
-    /// that has finished costs neither a future nor a written reply then.
-    pub fn begin_text<'a>(&self, caller: Caller<U>, text: &'a str) -> Begun<'a> {
+    /// that has finished costs neither a future nor a written reply then. `caller` is asked at
+    /// most once, and only for what is a call.
+    pub fn begin_text<'a>(&self, caller: impl FnOnce() -> Caller<U>, text: &'a str) -> Begun<'a> {
         if let Some(frame) = recognise_binary(text.as_bytes()) {
-            return Begun::Claimed(self.binary_frame(&caller, frame, None));
+            return Begun::Claimed(self.binary_frame(&caller(), frame, None));
         }
         match recognise_call(text) {
             None => Begun::Unclaimed,
@@ -226,7 +227,7 @@ impl<S: Send + Sync + 'static, U: User> Live<S, U> {
                 Begun::ready(Some(reply))
             }
             Some(CallFrame::Call(call)) => self.call(caller, &call),
-            Some(CallFrame::Batch(batch)) => Begun::Claimed(self.batch(&caller, &batch)),
+            Some(CallFrame::Batch(batch)) => Begun::Claimed(self.batch(&caller(), &batch)),
         }
     }
 
@@ -267,7 +268,8 @@ impl<S: Send + Sync + 'static, U: User> Live<S, U> {
     }
 
     /// One call. A plain one starts right here, with its arguments still in the frame.
-    fn call<'a>(&self, caller: Caller<U>, call: &CallRequest<'a>) -> Begun<'a> {
+    #[inline]
+    fn call<'a>(&self, caller: impl FnOnce() -> Caller<U>, call: &CallRequest<'a>) -> Begun<'a> {
         let own_id = || call.id.map(|id| CompactString::from(id.raw()));
         let app = &self.engine.app;
         let (entry, list) = match self.find(call) {
@@ -275,32 +277,22 @@ impl<S: Send + Sync + 'static, U: User> Live<S, U> {
             Err(error) => return Begun::ready(reply(own_id().as_deref(), &Err(error))),
         };
         let Some(function) = entry.plain(app).filter(|_| app.layers.is_empty()) else {
-            let request = self.prepare(caller, call, entry, list.json());
+            let request = self.prepare(caller(), call, entry, list.json());
             return Begun::Claimed(Box::pin(answer(own_id(), Ok(request))));
         };
-        let ctx = self.text_context(caller, call, entry);
+        let ctx = self.text_context(caller(), call, entry);
         let observer = app.on_error.is_some().then(|| ctx.clone());
-        let start = AssertUnwindSafe(|| {
-            entry.charge(&ctx)?;
-            function.start(ctx, &mut ArgCursor::over(&list))
-        });
-        let started = catch_unwind(start).unwrap_or_else(|panic| Err(panicked(&*panic)));
-        let result = match started {
-            Err(error) => Err(error),
-            Ok(mut running) => {
-                // Whoever drives what is not ready polls it at once: no wake-up is lost.
-                let mut now = Context::from_waker(Waker::noop());
-                match poll_caught(&mut running, &mut now) {
-                    Poll::Ready(result) => result,
-                    Poll::Pending => {
-                        return Begun::Claimed(Box::pin(Plain {
-                            id: own_id(),
-                            observer,
-                            running,
-                        }));
-                    }
-                }
+        let begin = AssertUnwindSafe(|| entry.begin(function, ctx, &list));
+        let result = match catch_unwind(begin) {
+            Ok(Started::Done(result)) => result,
+            Ok(Started::Waits(running)) => {
+                return Begun::Claimed(Box::pin(Plain {
+                    id: own_id(),
+                    observer,
+                    running,
+                }));
             }
+            Err(panic) => Err(panicked(&*panic)),
         };
         tell(observer.as_ref(), &result);
         let result = match (call.id, result) {
@@ -339,16 +331,23 @@ impl<S: Send + Sync + 'static, U: User> Live<S, U> {
         Ok((entry, list))
     }
 
+    #[inline]
     fn text_context(
         &self,
         caller: Caller<U>,
         call: &CallRequest<'_>,
         entry: &Entry<S, U>,
     ) -> Ctx<S, U> {
-        let (engine, path) = (Arc::clone(&self.engine), Arc::clone(&entry.path));
-        let cursor = call.cursor.map(|cursor| cursor.to_owned());
-        let key = call.idempotency_key.map(|key| key.to_owned());
-        Ctx::new(engine, caller, path, cursor, key)
+        let brings = call.cursor.is_some() || call.idempotency_key.is_some();
+        let brought = brings.then(|| {
+            Box::new(Brought {
+                cursor: call.cursor.map(|cursor| cursor.to_owned()),
+                idempotency_key: call.idempotency_key.map(|key| key.to_owned()),
+                ..Brought::default()
+            })
+        });
+        let path = CtxPath::Called(entry.number);
+        Ctx::new(Arc::clone(&self.engine), caller, path, brought)
     }
 
     /// Takes all a call needs out of its frame.
@@ -447,6 +446,12 @@ fn reply(id: Option<&str>, result: &Result<Outcome, LiveError>) -> Option<Reply>
 
 fn panicked(panic: &(dyn core::any::Any + Send)) -> LiveError {
     LiveError::internal(format!("panicked: {}", panic_text(panic)))
+}
+
+/// A function that was polled once.
+enum Started {
+    Done(CallResult),
+    Waits(BoxFuture<CallResult>),
 }
 
 /// A call with nothing around its function, which is running. It subscribes to nothing, so there
@@ -639,6 +644,26 @@ impl<S: Send + Sync + 'static, U: User> Entry<S, U> {
         match started.and_then(|()| call.start(ctx, &mut args.cursor())) {
             Ok(function) => Running::Function(function),
             Err(error) => Running::Done(Some(error)),
+        }
+    }
+
+    /// Starts a function and polls it once.
+    #[inline]
+    fn begin(&self, function: &Call<S, U>, ctx: Ctx<S, U>, list: &JsonList<'_>) -> Started {
+        if let Err(error) = self.charge(&ctx) {
+            return Started::Done(Err(error));
+        }
+        let mut running = match function.start(ctx, &mut ArgCursor::over(list)) {
+            Ok(running) => running,
+            Err(error) => return Started::Done(Err(error)),
+        };
+        // Whoever drives what is not ready polls it at once: no wake-up is lost.
+        match running
+            .as_mut()
+            .poll(&mut Context::from_waker(Waker::noop()))
+        {
+            Poll::Ready(result) => Started::Done(result),
+            Poll::Pending => Started::Waits(running),
         }
     }
 

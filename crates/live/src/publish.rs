@@ -14,7 +14,7 @@ use millstream_core::{RawJson, RawJsonRef, TopicRules, check_event, is_system_to
 use millstream_hub::{BatchMember, OpenError, PublishError, PublishOptions, Published};
 use serde::Serialize;
 
-use crate::ctx::Ctx;
+use crate::ctx::{Ctx, CtxPath};
 use crate::engine::Engine;
 use crate::error::{LiveError, code};
 use crate::pipeline::Live;
@@ -404,13 +404,8 @@ impl<S: Send + Sync + 'static, U: User> Engine<S, U> {
 
     /// A context for work that no client asked for.
     pub(crate) fn system_ctx(self: &Arc<Self>, path: &Arc<str>) -> Ctx<S, U> {
-        Ctx::new(
-            Arc::clone(self),
-            Caller::nobody(),
-            Arc::clone(path),
-            None,
-            None,
-        )
+        let path = CtxPath::Work(Arc::clone(path));
+        Ctx::new(Arc::clone(self), Caller::nobody(), path, None)
     }
 }
 

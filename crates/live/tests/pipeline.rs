@@ -229,10 +229,11 @@ fn a_call_that_does_not_wait_allocates_a_fixed_number_of_times() {
     assert!(first <= 6, "{first}");
     let frame = str::from_utf8(frame).unwrap();
     let begin = || {
-        let begun = allocation_counter::measure(|| match live.begin_text(caller.clone(), frame) {
-            Begun::Answered(Some(answer)) => drop(answer),
-            other => panic!("{other:?}"),
-        });
+        let begun =
+            allocation_counter::measure(|| match live.begin_text(|| caller.clone(), frame) {
+                Begun::Answered(Some(answer)) => drop(answer),
+                other => panic!("{other:?}"),
+            });
         begun.count_total
     };
     // A host that writes answers itself pays for context, future and result alone.

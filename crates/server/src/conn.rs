@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use millstream_core::{ConnId, Millis, RawJson, RawJsonRef, TopicName, TopicRules};
 use millstream_hub::{
-    BatchMember, History, Inboxes, PublishError, PublishOptions, Published, Publisher,
+    BatchMember, History, Hub, Inboxes, PublishError, PublishOptions, Published, Publisher,
     RequestError, Snapshot, Stats, Verdict, reason,
 };
 use tokio::sync::oneshot;
@@ -15,7 +15,8 @@ use tokio::sync::oneshot;
 use crate::peer::Peer;
 use crate::worker::ask;
 use crate::worker::core::{Core, Ending};
-use crate::worker::inbox::Task;
+use crate::worker::inbox::{AllInboxes, Task};
+use crate::worker::lend::with_lent;
 use crate::worker::pool::Shared;
 
 /// A connection, from any thread. Cheap to clone; outlives the connection harmlessly.
@@ -332,7 +333,7 @@ impl Handle {
         data: RawJsonRef<'_>,
         options: PublishOptions,
     ) -> Result<Published, PublishError> {
-        self.publisher_of(|publisher| publisher.publish(None, topic, event, data, options))
+        self.publish_with(|publisher, hub| publisher.publish(hub, topic, event, data, options))
     }
 
     /// Publishes an event of which a connection that is behind gets only the newest per key; see
@@ -347,7 +348,9 @@ impl Handle {
         data: RawJsonRef<'_>,
         key: Option<&str>,
     ) -> Result<Published, PublishError> {
-        self.publisher_of(|publisher| publisher.publish_coalesced(None, topic, event, data, key))
+        self.publish_with(|publisher, hub| {
+            publisher.publish_coalesced(hub, topic, event, data, key)
+        })
     }
 
     /// Publishes several events as one unit.
@@ -586,19 +589,25 @@ impl Handle {
         members: &[BatchMember<'_>],
     ) -> Result<Vec<Published>, PublishError> {
         let members_max = self.shared.settings.hub.limits.batch_members_max;
-        self.publisher_of(|publisher| publisher.publish_batched(None, members, members_max))
+        self.publish_with(|publisher, hub| publisher.publish_batched(hub, members, members_max))
     }
 
-    fn publisher_of<R>(
+    /// Publishes straight into the batches of this thread's worker if it lends them, else through
+    /// inboxes.
+    fn publish_with<R>(
         &self,
-        work: impl FnOnce(&Publisher<'_, crate::worker::inbox::AllInboxes>) -> R,
+        work: impl FnOnce(&Publisher<'_, AllInboxes>, Option<&mut Hub>) -> R,
     ) -> R {
-        let now = self.shared.clock();
-        let publisher = Publisher {
-            topics: &self.shared.topics,
-            inboxes: &self.shared.inboxes,
-            now,
-        };
-        work(&publisher)
+        let shared = &self.shared;
+        with_lent(&shared.topics, |lent| {
+            let (hub, now) =
+                lent.map_or_else(|| (None, shared.clock()), |(hub, now)| (Some(hub), now));
+            let publisher = Publisher {
+                topics: &shared.topics,
+                inboxes: &shared.inboxes,
+                now,
+            };
+            work(&publisher, hub)
+        })
     }
 }

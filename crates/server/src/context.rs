@@ -78,6 +78,11 @@ impl<'a> Context<'a> {
         self.core.after_publish(true);
     }
 
+    /// Runs part of a call, which has no other way to this worker than handles.
+    pub(crate) fn lending<R>(&mut self, work: impl FnOnce() -> R) -> R {
+        self.core.lending(work)
+    }
+
     /// Does what was asked of this worker through handles, and says whether there was anything.
     pub(crate) fn serve(&mut self) -> bool {
         self.core.serve()

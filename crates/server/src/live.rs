@@ -280,17 +280,18 @@ where
     /// True when the message was a call.
     fn call(&self, cx: &mut Context<'_>, message: Message<'_>) -> bool {
         let live = self.live(|| cx.handle());
-        let waiting = cx.peer().in_flight.load(Ordering::Relaxed) as usize;
-        let caller = Caller {
-            conn: Some(cx.id()),
-            client: cx.peer_shared(),
+        let (conn, peer) = (cx.id(), cx.peer_shared());
+        let waiting = peer.in_flight.load(Ordering::Relaxed) as usize;
+        let caller = || Caller {
+            conn: Some(conn),
+            client: peer,
         };
         let begun = if waiting >= self.app.message_limit() {
-            live.refuse_message(&caller, bytes_of(message)).into()
+            live.refuse_message(&caller(), bytes_of(message)).into()
         } else {
             match message {
-                Message::Text(text) => live.begin_text(caller, text),
-                Message::Binary(bytes) => live.handle_message(&caller, bytes).into(),
+                Message::Text(text) => cx.lending(|| live.begin_text(caller, text)),
+                Message::Binary(bytes) => live.handle_message(&caller(), bytes).into(),
             }
         };
         let running = match begun {
@@ -361,7 +362,7 @@ const ROUNDS_MAX: usize = 16;
 fn poll_here<T>(cx: &mut Context<'_>, running: BoxFuture<T>) -> Result<T, BoxFuture<T>> {
     let mut running = running;
     for _ in 0..ROUNDS_MAX {
-        match try_now(Answer::Later(running)) {
+        match cx.lending(|| try_now(Answer::Later(running))) {
             Ok(value) => return Ok(value),
             Err(later) => running = later,
         }

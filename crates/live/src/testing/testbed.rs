@@ -22,7 +22,7 @@ use super::settings::Settings;
 use super::stream::{Status, Stream};
 use super::trace::Trace;
 use crate::app::App;
-use crate::ctx::Ctx;
+use crate::ctx::{Ctx, CtxPath};
 use crate::pipeline::Live;
 use crate::platform::Caller;
 use crate::user::User;
@@ -434,13 +434,8 @@ impl<S: Send + Sync + 'static, U: User> Testbed<S, U> {
     #[must_use]
     pub fn context(&self) -> Ctx<S, U> {
         let engine = Arc::clone(self.host.live.engine());
-        Ctx::new(
-            engine,
-            Caller::nobody(),
-            "testing/context".into(),
-            None,
-            None,
-        )
+        let path = CtxPath::Work("testing/context".into());
+        Ctx::new(engine, Caller::nobody(), path, None)
     }
 
     /// Publishes as a function of the server would.

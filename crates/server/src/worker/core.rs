@@ -26,7 +26,9 @@ use crate::worker::socket::Io;
 
 /// A worker's state, without its thread.
 pub(crate) struct Core {
-    pub(crate) hub: Hub,
+    pub(crate) hub: Box<Hub>,
+    /// A hub without connections, in the place of the other one while that is lent.
+    pub(crate) stand_in: Option<Box<Hub>>,
     pub(crate) links: Links,
     pub(crate) shared: Arc<Shared>,
     /// The application, between hooks.
@@ -192,10 +194,11 @@ impl Sink for Links {
 }
 
 impl Core {
-    /// A worker without connections.
-    pub(crate) fn new(hub: Hub, shared: Arc<Shared>, registry: Registry) -> Self {
+    /// A worker without connections. `hub` makes its hub.
+    pub(crate) fn new(hub: impl Fn() -> Hub, shared: Arc<Shared>, registry: Registry) -> Self {
         Self {
-            hub,
+            hub: Box::new(hub()),
+            stand_in: Some(Box::new(hub())),
             links: Links::default(),
             shared,
             hooks: None,

@@ -205,7 +205,8 @@ pub(crate) fn start(
         let thread = thread::Builder::new()
             .name(format!("worker-{worker}"))
             .spawn(move || {
-                let hub = Hub::new(worker, hub_config, Arc::clone(&shared.topics));
+                let topics = Arc::clone(&shared.topics);
+                let hub = || Hub::new(worker, Arc::clone(&hub_config), Arc::clone(&topics));
                 let core = Core::new(hub, Arc::clone(&shared), registry);
                 // Dropped by a panic as well: the server is not ready without all its workers.
                 let _running = Running(shared);
