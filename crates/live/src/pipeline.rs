@@ -130,9 +130,6 @@ pub(crate) struct Request<S, U> {
     pub(crate) resume: Option<Box<Resume>>,
 }
 
-/// What a path stands for, and the arguments in their frame.
-type Lookup<'s, 'a, S, U> = (&'s Arc<Entry<S, U>>, JsonList<'a>);
-
 /// A call, or why it cannot be one.
 pub(crate) type Found<S, U> = Result<Request<S, U>, LiveError>;
 
@@ -270,65 +267,50 @@ impl<S: Send + Sync + 'static, U: User> Live<S, U> {
     /// One call. A plain one starts right here, with its arguments still in the frame.
     #[inline]
     fn call<'a>(&self, caller: impl FnOnce() -> Caller<U>, call: &CallRequest<'a>) -> Begun<'a> {
-        let own_id = || call.id.map(|id| CompactString::from(id.raw()));
         let app = &self.engine.app;
-        let (entry, list) = match self.find(call) {
+        let (entry, list) = match self
+            .find(call)
+            .and_then(|entry| Ok((entry, arguments(call)?)))
+        {
             Ok(found) => found,
-            Err(error) => return Begun::ready(reply(own_id().as_deref(), &Err(error))),
+            Err(error) => return Begun::ready(reply(kept_id(call).as_deref(), &Err(error))),
         };
         let Some(function) = entry.plain(app).filter(|_| app.layers.is_empty()) else {
             let request = self.prepare(caller(), call, entry, list.json());
-            return Begun::Claimed(Box::pin(answer(own_id(), Ok(request))));
+            return Begun::Claimed(Box::pin(answer(kept_id(call), Ok(request))));
         };
         let ctx = self.text_context(caller(), call, entry);
         let observer = app.on_error.is_some().then(|| ctx.clone());
-        let begin = AssertUnwindSafe(|| entry.begin(function, ctx, &list));
-        let result = match catch_unwind(begin) {
-            Ok(Started::Done(result)) => result,
-            Ok(Started::Waits(running)) => {
-                return Begun::Claimed(Box::pin(Plain {
-                    id: own_id(),
-                    observer,
+        // Written where it stays: a result that is handed on by value is copied at every step.
+        let mut begun = Begun::Unclaimed;
+        let begin = AssertUnwindSafe(|| match entry.begin(function, ctx, &list) {
+            Started::Done(Ok(data)) => begun = succeeded(call, data),
+            Started::Done(Err(error)) => begun = failed(call, observer.as_ref(), error),
+            Started::Waits(running) => {
+                begun = Begun::Claimed(Box::pin(Plain {
+                    id: kept_id(call),
+                    observer: observer.clone(),
                     running,
                 }));
             }
-            Err(panic) => Err(panicked(&*panic)),
-        };
-        tell(observer.as_ref(), &result);
-        let result = match (call.id, result) {
-            (None, _) => return Begun::Answered(None),
-            (Some(id), Ok(data)) => match Answer::new(id, data) {
-                Ok(answer) => return Begun::Answered(Some(answer)),
-                Err(data) => Ok(Outcome::Value(data)),
-            },
-            (Some(_), Err(error)) => Err(error),
-        };
-        Begun::ready(reply(own_id().as_deref(), &result))
+        });
+        match catch_unwind(begin) {
+            Ok(()) => begun,
+            Err(panic) => failed(call, observer.as_ref(), panicked(&*panic)),
+        }
     }
 
     /// A call that runs once it is polled.
     fn request(&self, caller: &Caller<U>, call: &CallRequest<'_>) -> Found<S, U> {
-        let (entry, list) = self.find(call)?;
+        let (entry, list) = (self.find(call)?, arguments(call)?);
         Ok(self.prepare(caller.clone(), call, entry, list.json()))
     }
 
-    /// Path, arguments, and what the path stands for.
-    fn find<'a>(&self, call: &CallRequest<'a>) -> Result<Lookup<'_, 'a, S, U>, LiveError> {
+    /// What the path stands for.
+    fn find(&self, call: &CallRequest<'_>) -> Result<&Arc<Entry<S, U>>, LiveError> {
         let path = call.path.to_cow();
         let entry = self.engine.app.entries.get(&*path);
-        if entry.is_none() && !is_call_path(&path) {
-            return Err(LiveError::new(code::INVALID_REQUEST, "Invalid path"));
-        }
-        let list = match call.args {
-            CallArgs::Absent => JsonList::EMPTY,
-            CallArgs::List(list) => list,
-            CallArgs::NotAList => {
-                let text = "args must be an array";
-                return Err(LiveError::new(code::INVALID_REQUEST, text));
-            }
-        };
-        let entry = entry.ok_or_else(|| LiveError::new(code::NOT_FOUND, "Not found"))?;
-        Ok((entry, list))
+        entry.ok_or_else(|| no_entry(&path, call))
     }
 
     #[inline]
@@ -433,6 +415,56 @@ where
     }
     let reply = reply(id.as_deref(), &result)?;
     Some(reply.releasing(release_of(&result)))
+}
+
+/// The arguments in their frame.
+fn arguments<'a>(call: &CallRequest<'a>) -> Result<JsonList<'a>, LiveError> {
+    match call.args {
+        CallArgs::Absent => Ok(JsonList::EMPTY),
+        CallArgs::List(list) => Ok(list),
+        CallArgs::NotAList => {
+            let text = "args must be an array";
+            Err(LiveError::new(code::INVALID_REQUEST, text))
+        }
+    }
+}
+
+/// Why a path stands for nothing. A list that is none is told of first.
+#[cold]
+fn no_entry(path: &str, call: &CallRequest<'_>) -> LiveError {
+    if !is_call_path(path) {
+        return LiveError::new(code::INVALID_REQUEST, "Invalid path");
+    }
+    let not_found = || LiveError::new(code::NOT_FOUND, "Not found");
+    arguments(call).err().unwrap_or_else(not_found)
+}
+
+/// The id of a call that has to outlive its frame.
+fn kept_id(call: &CallRequest<'_>) -> Option<CompactString> {
+    call.id.map(|id| CompactString::from(id.raw()))
+}
+
+/// A call that did not wait.
+#[inline]
+fn succeeded<'a>(call: &CallRequest<'a>, data: Option<RawJson>) -> Begun<'a> {
+    let Some(id) = call.id else {
+        return Begun::Answered(None);
+    };
+    match Answer::new(id, data) {
+        Ok(answer) => Begun::Answered(Some(answer)),
+        Err(data) => Begun::ready(reply(kept_id(call).as_deref(), &Ok(Outcome::Value(data)))),
+    }
+}
+
+#[cold]
+fn failed<S, U: User>(
+    call: &CallRequest<'_>,
+    observer: Option<&Ctx<S, U>>,
+    error: LiveError,
+) -> Begun<'static> {
+    let result = Err(error);
+    tell(observer, &result);
+    Begun::ready(reply(kept_id(call).as_deref(), &result.map(Outcome::Value)))
 }
 
 /// The reply to a call, if it has an id.
