@@ -74,8 +74,9 @@ impl<'a> Context<'a> {
     }
 
     /// Puts what was published through handles while this hook ran in front of what it sends next.
+    #[inline]
     pub(crate) fn catch_up(&mut self) {
-        self.core.after_publish(true);
+        self.core.take_deliveries();
     }
 
     /// Runs part of a call, which has no other way to this worker than handles.
@@ -94,11 +95,12 @@ impl<'a> Context<'a> {
         self.core.after_publish(false);
     }
 
-    /// Sends the reply to a call that has succeeded.
+    /// Sends the reply to a call that has succeeded. The last that is done for a message: whether
+    /// the turn is full is looked at behind it.
+    #[inline]
     pub(crate) fn reply_success(&mut self, answer: &Answer<'_>) {
         let (id, data) = (answer.id(), answer.data());
         self.core.hub.reply_success(self.key, id, data);
-        self.core.after_publish(false);
     }
 
     /// Delivers what was held back of a topic until a reply was sent.

@@ -19,7 +19,7 @@ use crate::context::Context;
 use crate::handover::Accepted;
 use crate::hooks::{CloseInfo, Hooks};
 use crate::peer::Peer;
-use crate::worker::inbox::{AllInboxes, Task};
+use crate::worker::inbox::{AllInboxes, Inbox, Task};
 use crate::worker::pause::Pause;
 use crate::worker::pool::Shared;
 use crate::worker::socket::Io;
@@ -370,22 +370,31 @@ impl Core {
 
     /// Takes the output that waits in the inbox. What would call hooks is kept for later: one
     /// is running now.
-    fn take_deliveries(&mut self) {
+    #[inline]
+    pub(crate) fn take_deliveries(&mut self) {
         let worker = self.hub.worker();
-        let inbox = |core: &Self| {
-            core.shared
-                .inboxes
-                .get(worker)
-                .filter(|i| !i.is_empty())?
-                .pop()
+        let waits = |core: &Self| {
+            let inbox = core.shared.inboxes.get(worker);
+            inbox.is_some_and(|inbox| !inbox.is_empty())
         };
-        while let Some(task) = inbox(self) {
-            match task {
-                Task::Deliver(delivery) => self.hub.deliver(&delivery),
-                Task::Output(work) => self.run_task(work),
-                other => self.postponed.push_back(other),
+        while waits(self) {
+            if !self.take_delivery(worker) {
+                return;
             }
         }
+    }
+
+    /// Takes one. False when there is nothing to be had yet.
+    fn take_delivery(&mut self, worker: u16) -> bool {
+        let Some(task) = self.shared.inboxes.get(worker).and_then(Inbox::pop) else {
+            return false;
+        };
+        match task {
+            Task::Deliver(delivery) => self.hub.deliver(&delivery),
+            Task::Output(work) => self.run_task(work),
+            other => self.postponed.push_back(other),
+        }
+        true
     }
 
     /// Does what a hook that has just returned asked of this worker through handles. False when it
