@@ -45,13 +45,17 @@ pub struct Topics {
 }
 
 /// One topic: its name in every form that is needed, its number, its audience.
+///
+/// With many topics each publish finds its own one outside of the caches: what it needs comes
+/// first and without pointers.
 #[derive(Debug)]
 pub struct Topic {
-    id: TopicId,
-    name: TopicName,
-    prefix: TopicPrefix,
-    policy: TopicPolicy,
     state: Mutex<TopicState>,
+    id: TopicId,
+    policy: TopicPolicy,
+    /// For envelopes, and for lookups: the name is in it.
+    prefix: TopicPrefix,
+    name: TopicName,
 }
 
 /// What changes with every publish or subscription, behind the topic's lock.
@@ -63,12 +67,12 @@ pub(crate) struct TopicState {
     ordinal: u64,
     /// Subscribers per worker.
     audience: SmallVec<[u32; 4]>,
-    /// The newest events, if the topic keeps any.
-    pub(crate) kept: Kept,
+    window_bytes: u64,
+    window_messages: u32,
     /// Forgotten by the table: whoever still holds it has to look the name up again.
     retired: bool,
-    window_messages: u32,
-    window_bytes: u64,
+    /// The newest events, if the topic keeps any.
+    pub(crate) kept: Kept,
 }
 
 /// Why a topic cannot be had.
@@ -123,7 +127,7 @@ const EVICTION_PROBES: usize = 32;
 
 impl Shard {
     fn find(&self, hash: u64, name: &str) -> Option<&Arc<Topic>> {
-        self.by_name.find(hash, |topic| &*topic.name == name)
+        self.by_name.find(hash, |topic| topic.prefix.is_of(name))
     }
 }
 

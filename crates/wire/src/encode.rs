@@ -2,8 +2,9 @@
 
 use std::borrow::Cow;
 
-use millstream_core::{RawJsonRef, TopicName, check_event, write_json_str};
+use millstream_core::{RawJsonRef, check_event, write_json_str};
 
+use crate::TopicPrefix;
 use crate::frame::{self, CONTROL_PAYLOAD_BYTES_MAX, Opcode};
 
 /// Longest text message that clients read, in UTF-16 code units. Longer ones vanish in the client
@@ -106,36 +107,6 @@ pub fn encode_ping(out: &mut Vec<u8>) {
 pub fn encode_pong(out: &mut Vec<u8>, payload: &[u8]) {
     let len = payload.len().min(CONTROL_PAYLOAD_BYTES_MAX);
     write_frame(out, Opcode::Pong, &[payload.get(..len).unwrap_or_default()]);
-}
-
-/// The beginning of every envelope of one topic, encoded once: `{"topic":"…","event":"`.
-#[derive(Clone, PartialEq, Eq)]
-pub struct TopicPrefix {
-    text: Box<str>,
-    code_units: u32,
-}
-
-impl TopicPrefix {
-    /// Encodes the beginning for a topic.
-    #[must_use]
-    pub fn new(topic: &TopicName) -> Self {
-        // A topic name holds nothing that would need an escape.
-        let text: Box<str> = [r#"{"topic":""#, topic, r#"","event":""#].concat().into();
-        let code_units = text.encode_utf16().count() as u32;
-        Self { text, code_units }
-    }
-
-    /// The bytes.
-    #[must_use]
-    pub fn as_bytes(&self) -> &[u8] {
-        self.text.as_bytes()
-    }
-}
-
-impl core::fmt::Debug for TopicPrefix {
-    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
-        f.write_str(&self.text)
-    }
 }
 
 /// Appends an event: `{"topic","event","data","seq"}`, the number last and only if there is one.
@@ -250,7 +221,7 @@ pub fn envelope_fits(
     let mut digits = itoa::Buffer::new();
     let number = seq.map_or(0, |seq| br#","seq":"#.len() + digits.format(seq).len());
     let fixed = br#"","data":}"#.len() + number;
-    let bytes = prefix.text.len() + event.len() + data.as_bytes().len() + fixed;
+    let bytes = prefix.as_bytes().len() + event.len() + data.as_bytes().len() + fixed;
     if bytes <= FRAME_CODE_UNITS_MAX {
         return true;
     }
@@ -259,7 +230,7 @@ pub fn envelope_fits(
         return false;
     }
     let units = |text: &str| text.encode_utf16().count();
-    let total = prefix.code_units as usize + units(event) + units(data.as_str()) + fixed;
+    let total = prefix.code_units() + units(event) + units(data.as_str()) + fixed;
     total <= FRAME_CODE_UNITS_MAX
 }
 
@@ -351,7 +322,7 @@ fn begin_frame(out: &mut Vec<u8>, opcode: Opcode, len: usize) {
 
 #[cfg(test)]
 mod tests {
-    use millstream_core::TopicRules;
+    use millstream_core::{TopicName, TopicRules};
 
     use super::*;
 

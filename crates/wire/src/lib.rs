@@ -6,6 +6,7 @@ mod close;
 mod control;
 mod decoder;
 mod encode;
+mod prefix;
 mod violation;
 
 pub mod client;
@@ -27,10 +28,11 @@ pub use control::{
 };
 pub use decoder::{DecodeLimits, Decoder, Event, Input, Role};
 pub use encode::{
-    FRAME_CODE_UNITS_MAX, TopicPrefix, encode_batch, encode_binary, encode_denied, encode_envelope,
+    FRAME_CODE_UNITS_MAX, encode_batch, encode_binary, encode_denied, encode_envelope,
     encode_gap_mark, encode_keepalive, encode_ping, encode_pong, encode_request, encode_resumed,
     encode_send, encode_subscribed, encode_success, encode_text, encode_welcome, envelope_fits,
     write_envelope_json,
 };
 pub use frame::{Header, Opcode};
+pub use prefix::TopicPrefix;
 pub use violation::Violation;
