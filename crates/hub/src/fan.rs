@@ -38,9 +38,11 @@ impl Hub {
                 frame,
                 volatile,
             } => {
-                self.append(*topic, *ordinal, *volatile, &|out: &mut Vec<u8>| {
-                    out.extend_from_slice(frame)
-                });
+                if let Some(index) = self.index_of(*topic) {
+                    self.append(index, *ordinal, *volatile, &|out: &mut Vec<u8>| {
+                        out.extend_from_slice(frame)
+                    });
+                }
             }
             Delivery::Batch(members) => self.deliver_batch(members),
             Delivery::Keyed {
@@ -49,9 +51,11 @@ impl Hub {
                 frame,
                 key,
             } => {
-                self.append_keyed(*topic, *ordinal, key.clone(), &|out: &mut Vec<u8>| {
-                    out.extend_from_slice(frame)
-                });
+                if let Some(index) = self.index_of(*topic) {
+                    self.append_keyed(index, *ordinal, key.clone(), &|out: &mut Vec<u8>| {
+                        out.extend_from_slice(frame)
+                    });
+                }
             }
         }
         self.taken += 1;
@@ -155,17 +159,14 @@ impl Hub {
         self.control(conn, wire::encode_keepalive);
     }
 
-    /// Adds one event to its topic's batch. Gives the bytes added, 0 when nobody here holds it.
+    /// Adds one event to its topic's batch. Gives the bytes added.
     pub(crate) fn append(
         &mut self,
-        topic: TopicId,
+        index: u32,
         ordinal: u64,
         volatile: bool,
         encode: &impl Fn(&mut Vec<u8>),
     ) -> usize {
-        let Some(index) = self.index_of(topic) else {
-            return 0;
-        };
         self.admit_before(index, ordinal);
         let stamp = self.stamp(Source::Topic { index, volatile });
         let limits = &self.config.limits;
@@ -189,14 +190,11 @@ impl Hub {
     /// The same for an event that replaces others for connections that are behind.
     pub(crate) fn append_keyed(
         &mut self,
-        topic: TopicId,
+        index: u32,
         ordinal: u64,
         key: Option<Arc<str>>,
         encode: &impl Fn(&mut Vec<u8>),
     ) -> usize {
-        let Some(index) = self.index_of(topic) else {
-            return 0;
-        };
         let volatile = false;
         let stamp = self.stamp(Source::Topic { index, volatile });
         let hold_bytes_max = self.config.limits.hold_bytes_max;

@@ -95,6 +95,7 @@ impl Hub {
             self.topics.stats().add(&mut self.tally);
             return;
         }
+        self.topics.stats().add_published(&mut self.tally);
         let mut dirty = core::mem::take(&mut self.dirty);
         if dirty.len() > 1 {
             self.find_mixed(&dirty);

@@ -190,6 +190,8 @@ impl Extra {
 
 #[derive(Debug)]
 pub(crate) struct LocalTopic {
+    /// The topic's, or `NO_TOPIC` while the place is free.
+    id: TopicId,
     pub(crate) topic: Arc<Topic>,
     /// Connections without and with the `batch` capability.
     pub(crate) lanes: [Lane; 2],
@@ -224,6 +226,8 @@ pub(crate) enum Source {
 }
 
 pub(crate) const NO_TURN: u32 = u32::MAX;
+/// Ids begin at 1.
+const NO_TOPIC: TopicId = TopicId::new(0);
 /// No slab index gets there.
 const NOBODY: u32 = u32::MAX;
 
@@ -670,6 +674,14 @@ impl Hub {
         self.by_id.get(&topic).copied()
     }
 
+    /// The same when it probably is at `hint`: one look instead of a search.
+    pub(crate) fn index_near(&self, topic: TopicId, hint: u32) -> Option<u32> {
+        match self.local.get(hint as usize) {
+            Some(local) if local.id == topic => Some(hint),
+            _ => self.index_of(topic),
+        }
+    }
+
     /// What the connection gets in this turn; made if need be.
     pub(crate) fn turn_of(&mut self, index: u32) -> &mut Turn {
         let at = match at_mut(&mut self.conns, index) {
@@ -766,6 +778,7 @@ impl Hub {
             return *index;
         }
         let local = LocalTopic {
+            id: topic.id(),
             topic: Arc::clone(topic),
             lanes: <[Lane; 2]>::default(),
             held: Vec::new(),
@@ -782,6 +795,7 @@ impl Hub {
             }
         };
         self.by_id.insert(topic.id(), index);
+        topic.seat(self.worker, index);
         index
     }
 
@@ -794,6 +808,7 @@ impl Hub {
             if current && local.is_unused() {
                 self.by_id.remove(&local.topic.id());
                 let local = &mut self.local[index as usize];
+                local.id = NO_TOPIC;
                 local.lanes = <[Lane; 2]>::default();
                 local.held = Vec::new();
                 self.free_topics.push(index);

@@ -12,7 +12,7 @@ use millstream_core::{Millis, RawJsonRef, TopicId, check_event};
 use millstream_wire as wire;
 use smallvec::SmallVec;
 
-use crate::topics::{OpenError, Topic, TopicState, Topics};
+use crate::topics::{OpenError, Seat, Topic, TopicState, Topics};
 use crate::{Hub, Stats};
 
 /// Queues that lead to the workers. The host implements it; pushes of one thread stay in order.
@@ -311,7 +311,7 @@ impl<I: Inboxes> Publisher<'_, I> {
     /// [`PublishError`]; nothing has happened then.
     pub fn publish_batched(
         &self,
-        local: Option<&mut Hub>,
+        mut local: Option<&mut Hub>,
         members: &[BatchMember<'_>],
         members_max: u32,
     ) -> Result<Vec<Published>, PublishError> {
@@ -353,16 +353,17 @@ impl<I: Inboxes> Publisher<'_, I> {
                     let seq =
                         (member.numbered && !topic.policy().volatile).then(|| state.advance());
                     let one = encode_member(topic, member, seq, state.count_event());
-                    self.topics.count(topic, state, one.frame.len());
+                    let tally = local.as_deref_mut().map(|hub| &mut hub.tally);
+                    self.topics.count(topic, state, one.frame.len(), tally);
                     if let Some(seq) = seq.filter(|_| topic.policy().retain > 0) {
                         self.topics.keep(topic, state, seq, one.frame.clone());
                         kept = true;
                     }
                     encoded.push(one);
                     result.seq = seq;
-                    for (sum, count) in audience.iter_mut().zip(state.audience()) {
-                        result.delivered |= *count > 0;
-                        *sum = sum.saturating_add(*count);
+                    for (sum, seat) in audience.iter_mut().zip(state.audience()) {
+                        result.delivered |= seat.subscribers > 0;
+                        *sum = sum.saturating_add(seat.subscribers);
                     }
                 }
                 results.push(result);
@@ -443,7 +444,7 @@ impl<I: Inboxes> Publisher<'_, I> {
     fn refuse_when_full(&self, state: &TopicState) -> Result<(), PublishError> {
         let full = (0_u16..)
             .zip(state.audience())
-            .any(|(worker, count)| *count > 0 && self.inboxes.is_full(worker));
+            .any(|(worker, seat)| seat.subscribers > 0 && self.inboxes.is_full(worker));
         if full {
             Stats::bump(&self.topics.stats().publishes_busy);
             return Err(PublishError::Busy);
@@ -456,7 +457,7 @@ impl<I: Inboxes> Publisher<'_, I> {
         &self,
         topic: &Arc<Topic>,
         state: &mut TopicState,
-        local: Option<&mut Hub>,
+        mut local: Option<&mut Hub>,
         event: Outgoing,
         encode: impl Fn(&mut Vec<u8>),
     ) -> Published {
@@ -468,12 +469,12 @@ impl<I: Inboxes> Publisher<'_, I> {
         let own = local.as_ref().map(|hub| hub.worker());
         let mut delivered = false;
         let mut elsewhere = false;
-        let mut here = false;
-        for (worker, count) in (0_u16..).zip(state.audience()) {
-            if *count > 0 {
+        let mut here = None;
+        for (worker, seat) in (0_u16..).zip(state.audience()) {
+            if seat.subscribers > 0 {
                 delivered = true;
                 if Some(worker) == own {
-                    here = true
+                    here = Some(seat.index)
                 } else {
                     elsewhere = true
                 }
@@ -482,20 +483,25 @@ impl<I: Inboxes> Publisher<'_, I> {
         let (id, ordinal) = (topic.id(), state.count_event());
         let kept = seq.filter(|_| topic.policy().retain > 0);
         let direct = own.is_some_and(|worker| self.inboxes.is_empty(worker));
-        if let (Some(hub), false, true) = (local, elsewhere, direct || !here) {
+        if let Some(hub) = &mut local
+            && !elsewhere
+            && (direct || here.is_none())
+        {
             // The common case of one worker: straight into the batch.
-            let hub = here.then_some(hub);
-            let bytes = match (kept, hub, last_hop) {
-                (Some(number), hub, _) => self.append_kept(topic, state, hub, number, &encode),
-                (None, Some(hub), LastHop::Queue { volatile }) => {
-                    hub.append(id, ordinal, volatile, &encode)
+            let index = here.and_then(|hint| hub.index_near(id, hint));
+            let bytes = match (kept, index, last_hop) {
+                (Some(number), index, _) => {
+                    self.append_kept(topic, state, hub, index, number, &encode)
                 }
-                (None, Some(hub), LastHop::Newest(key)) => {
-                    hub.append_keyed(id, ordinal, key, &encode)
+                (None, Some(index), LastHop::Queue { volatile }) => {
+                    hub.append(index, ordinal, volatile, &encode)
+                }
+                (None, Some(index), LastHop::Newest(key)) => {
+                    hub.append_keyed(index, ordinal, key, &encode)
                 }
                 (None, None, _) => size,
             };
-            self.topics.count(topic, state, bytes);
+            self.topics.count(topic, state, bytes, Some(&mut hub.tally));
             return Published {
                 delivered,
                 seq,
@@ -507,7 +513,8 @@ impl<I: Inboxes> Publisher<'_, I> {
             encode(&mut frame);
         }
         let bytes = if frame.is_empty() { size } else { frame.len() };
-        self.topics.count(topic, state, bytes);
+        let tally = local.map(|hub| &mut hub.tally);
+        self.topics.count(topic, state, bytes, tally);
         let frame = Bytes::from(frame);
         let give = |worker, frame| {
             self.hand_over(worker, last_hop.delivery(id, ordinal, frame));
@@ -521,26 +528,28 @@ impl<I: Inboxes> Publisher<'_, I> {
         Published {
             delivered,
             seq,
-            queued: here,
+            queued: here.is_some(),
         }
     }
 }
 
 impl<I> Publisher<'_, I> {
-    /// Encodes an event once, for the topic to keep and for this worker's batch.
+    /// Encodes an event once, for the topic to keep and, if it is at an index of the worker's hub,
+    /// for this worker's batch.
     fn append_kept(
         &self,
         topic: &Arc<Topic>,
         state: &mut TopicState,
-        hub: Option<&mut Hub>,
+        hub: &mut Hub,
+        index: Option<u32>,
         number: u64,
         encode: impl Fn(&mut Vec<u8>),
     ) -> usize {
         let mut frame = Vec::new();
         encode(&mut frame);
-        if let Some(hub) = hub {
+        if let Some(index) = index {
             // What has a number is not volatile.
-            hub.append(topic.id(), state.ordinal(), false, &|out: &mut Vec<u8>| {
+            hub.append(index, state.ordinal(), false, &|out: &mut Vec<u8>| {
                 out.extend_from_slice(&frame);
             });
         }
@@ -603,10 +612,10 @@ enum LastHop {
 
 /// Gives a frame to every worker with subscribers. The last one takes the frame itself: one that
 /// is not shared costs no counter.
-fn give_each(audience: &[u32], frame: Bytes, give: impl Fn(u16, Bytes)) {
+fn give_each(audience: &[Seat], frame: Bytes, give: impl Fn(u16, Bytes)) {
     let mut last = None;
-    for (worker, count) in (0_u16..).zip(audience) {
-        if *count > 0
+    for (worker, seat) in (0_u16..).zip(audience) {
+        if seat.subscribers > 0
             && let Some(before) = last.replace(worker)
         {
             give(before, frame.clone());

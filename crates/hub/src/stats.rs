@@ -98,6 +98,17 @@ counters! {
 }
 
 impl Stats {
+    /// Adds what was published in a turn: before its first byte can be seen anywhere.
+    pub(crate) fn add_published(&self, tally: &mut Tally) {
+        if tally.published > 0 {
+            let (events, bytes) = (&mut tally.published, &mut tally.published_bytes);
+            self.published
+                .fetch_add(core::mem::take(events), Ordering::Relaxed);
+            self.published_bytes
+                .fetch_add(core::mem::take(bytes), Ordering::Relaxed);
+        }
+    }
+
     /// Adds one to a counter outside of a turn.
     pub(crate) fn bump(counter: &AtomicU64) {
         counter.fetch_add(1, Ordering::Relaxed);

@@ -12,6 +12,7 @@ use parking_lot::{Mutex, RwLock};
 use smallvec::SmallVec;
 
 use crate::retain::{Kept, Missed, Retention};
+use crate::stats::Tally;
 use crate::{PolicyTable, Stats, TopicPolicy};
 
 /// All topics of a process.
@@ -65,14 +66,23 @@ pub(crate) struct TopicState {
     pub(crate) head: u64,
     /// Events published so far, numbered or not: the order in which workers see them.
     ordinal: u64,
-    /// Subscribers per worker.
-    audience: SmallVec<[u32; 4]>,
+    /// One per worker.
+    audience: SmallVec<[Seat; 4]>,
     window_bytes: u64,
     window_messages: u32,
     /// Forgotten by the table: whoever still holds it has to look the name up again.
     retired: bool,
     /// The newest events, if the topic keeps any.
     pub(crate) kept: Kept,
+}
+
+/// What a topic knows of one worker.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Seat {
+    pub(crate) subscribers: u32,
+    /// Where the topic was in that worker's hub last. Only a hint: the hub tells whether it still
+    /// is there.
+    pub(crate) index: u32,
 }
 
 /// Why a topic cannot be had.
@@ -191,7 +201,7 @@ impl Topics {
             policy: self.policies.policy(&name),
             state: Mutex::new(TopicState {
                 head,
-                audience: SmallVec::from_elem(0, usize::from(self.workers)),
+                audience: SmallVec::from_elem(Seat::default(), usize::from(self.workers)),
                 ..TopicState::default()
             }),
             name,
@@ -261,16 +271,28 @@ impl Topics {
     }
 
     /// Notes a publish of `bytes` for the counters; the first of a window enlists the topic.
-    pub(crate) fn count(&self, topic: &Arc<Topic>, state: &mut TopicState, bytes: usize) {
+    /// A hub that publishes counts for itself, and tells with its next flush.
+    pub(crate) fn count(
+        &self,
+        topic: &Arc<Topic>,
+        state: &mut TopicState,
+        bytes: usize,
+        hub: Option<&mut Tally>,
+    ) {
         if state.window_messages == 0 {
             self.active.lock().push(Arc::clone(topic));
         }
+        let bytes = bytes as u64;
         state.window_messages = state.window_messages.saturating_add(1);
-        state.window_bytes = state.window_bytes.saturating_add(bytes as u64);
-        self.stats.published.fetch_add(1, Ordering::Relaxed);
-        self.stats
-            .published_bytes
-            .fetch_add(bytes as u64, Ordering::Relaxed);
+        state.window_bytes = state.window_bytes.saturating_add(bytes);
+        if let Some(tally) = hub {
+            tally.published += 1;
+            tally.published_bytes += bytes;
+        } else {
+            let stats = &self.stats;
+            stats.published.fetch_add(1, Ordering::Relaxed);
+            stats.published_bytes.fetch_add(bytes, Ordering::Relaxed);
+        }
     }
 
     fn hash(&self, name: &str) -> u64 {
@@ -300,7 +322,7 @@ impl Topics {
                 };
                 let mut state = topic.state.lock();
                 let spared = !with_events && !state.kept.is_empty();
-                if spared || state.audience.iter().any(|count| *count > 0) {
+                if spared || state.audience.iter().any(|seat| seat.subscribers > 0) {
                     drop(state);
                     shard.queue.push_back(topic);
                     continue;
@@ -381,7 +403,7 @@ impl Topic {
             .lock()
             .audience
             .iter()
-            .map(|count| u64::from(*count))
+            .map(|seat| u64::from(seat.subscribers))
             .sum()
     }
 
@@ -403,8 +425,8 @@ impl Topic {
     /// One more subscriber on `worker`, who has seen the topic up to `position`, if at all.
     pub(crate) fn join(&self, worker: u16, position: Option<f64>) -> Option<Joined> {
         self.locked(|state| {
-            if let Some(count) = state.audience.get_mut(usize::from(worker)) {
-                *count += 1;
+            if let Some(seat) = state.audience.get_mut(usize::from(worker)) {
+                seat.subscribers += 1;
             }
             Joined {
                 head: state.head,
@@ -417,9 +439,17 @@ impl Topic {
     /// One subscriber less on `worker`.
     pub(crate) fn leave(&self, worker: u16) {
         let mut state = self.state.lock();
-        if let Some(count) = state.audience.get_mut(usize::from(worker)) {
-            debug_assert!(*count > 0, "more leave than join");
-            *count = count.saturating_sub(1);
+        if let Some(seat) = state.audience.get_mut(usize::from(worker)) {
+            debug_assert!(seat.subscribers > 0, "more leave than join");
+            seat.subscribers = seat.subscribers.saturating_sub(1);
+        }
+    }
+
+    /// Notes where `worker` has put the topic.
+    pub(crate) fn seat(&self, worker: u16, index: u32) {
+        let mut state = self.state.lock();
+        if let Some(seat) = state.audience.get_mut(usize::from(worker)) {
+            seat.index = index;
         }
     }
 }
@@ -444,8 +474,8 @@ impl TopicState {
         self.ordinal
     }
 
-    /// Subscribers of each worker.
-    pub(crate) fn audience(&self) -> &[u32] {
+    /// What is known of each worker.
+    pub(crate) fn audience(&self) -> &[Seat] {
         &self.audience
     }
 
