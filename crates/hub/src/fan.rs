@@ -169,21 +169,20 @@ impl Hub {
     ) -> usize {
         self.admit_before(index, ordinal);
         let stamp = self.stamp(Source::Topic { index, volatile });
-        let limits = &self.config.limits;
+        let at = self.output_of(index);
         let local = &mut self.local[index as usize];
         let mut bytes = 0;
-        for lane in &mut local.lanes {
-            if !lane.subs.is_empty() {
+        for (lane, subs) in self.outputs[at].lanes.iter_mut().zip(&local.subs) {
+            if !subs.is_empty() {
                 lane.lend(&mut self.pool);
                 bytes = lane.append(stamp, volatile, 1, encode);
                 self.turn_bytes += bytes;
             }
         }
-        if !local.held.is_empty() {
-            let held = local.hold_back(ordinal, encode, limits.hold_bytes_max, &mut self.tally);
-            bytes = held;
+        if !local.held().is_empty() {
+            let bytes_max = self.config.limits.hold_bytes_max;
+            bytes = local.hold_back(ordinal, encode, bytes_max, &mut self.tally);
         }
-        self.mark_dirty(index);
         bytes
     }
 
@@ -199,18 +198,17 @@ impl Hub {
         let stamp = self.stamp(Source::Topic { index, volatile });
         let hold_bytes_max = self.config.limits.hold_bytes_max;
         let key = key.map_or(ChunkKey::All, ChunkKey::Same);
+        let at = self.output_of(index);
         let local = &mut self.local[index as usize];
         let mut bytes = 0;
-        for lane in &mut local.lanes {
-            if !lane.subs.is_empty() {
+        for (lane, subs) in self.outputs[at].lanes.iter_mut().zip(&local.subs) {
+            if !subs.is_empty() {
                 lane.lend(&mut self.pool);
                 bytes = lane.append_keyed(stamp, key.clone(), encode);
                 self.turn_bytes += bytes;
             }
         }
-        bytes = bytes.max(local.hold_back(ordinal, encode, hold_bytes_max, &mut self.tally));
-        self.mark_dirty(index);
-        bytes
+        bytes.max(local.hold_back(ordinal, encode, hold_bytes_max, &mut self.tally))
     }
 
     /// Adds a frame that must not be lost: control frames, replies, gap marks.
@@ -257,14 +255,6 @@ impl Hub {
         match turn.direct.last_mut() {
             Some(last) if last.stamp == stamp && last.end == start => last.end = end,
             _ => turn.direct.push(Direct { stamp, start, end }),
-        }
-    }
-
-    fn mark_dirty(&mut self, index: u32) {
-        let local = &mut self.local[index as usize];
-        if !local.dirty {
-            local.dirty = true;
-            self.dirty.push(index);
         }
     }
 
@@ -319,7 +309,7 @@ impl Hub {
     fn append_single(&mut self, index: u32, member: &Member) {
         self.append_lane(index, 0, 1, |out| out.extend_from_slice(&member.frame));
         let limit = self.config.limits.hold_bytes_max;
-        for held in &mut self.local[index as usize].held {
+        for held in self.local[index as usize].held_mut() {
             held.push(member.ordinal, member.frame.clone(), limit, &mut self.tally);
         }
     }
@@ -333,22 +323,22 @@ impl Hub {
     ) {
         let volatile = self.local[index as usize].topic.policy().volatile;
         let stamp = self.stamp(Source::Topic { index, volatile });
-        let lane = &mut self.local[index as usize].lanes[lane];
-        if lane.subs.is_empty() {
+        if self.local[index as usize].subs[lane].is_empty() {
             return;
         }
+        let at = self.output_of(index);
+        let lane = &mut self.outputs[at].lanes[lane];
         lane.lend(&mut self.pool);
         self.turn_bytes += lane.append(stamp, volatile, frames, encode);
-        self.mark_dirty(index);
     }
 
     fn some_hold_several(&self, involved: &[u32]) -> bool {
         let lanes = || {
             involved
                 .iter()
-                .map(|i| &self.local[*i as usize].lanes[1].subs)
+                .map(|i| self.local[*i as usize].subs[1].as_slice())
         };
-        let Some(largest) = lanes().map(Vec::len).max() else {
+        let Some(largest) = lanes().map(<[u32]>::len).max() else {
             return false;
         };
         if lanes().filter(|subs| !subs.is_empty()).count() < 2 || largest == 0 {
@@ -362,7 +352,7 @@ impl Hub {
     fn append_groups(&mut self, members: &[Member], involved: &[u32]) {
         let mut masks: HashMap<u32, u64> = HashMap::new();
         for (bit, index) in involved.iter().enumerate() {
-            for conn in &self.local[*index as usize].lanes[1].subs {
+            for conn in self.local[*index as usize].subs[1].as_slice() {
                 *masks.entry(*conn).or_default() |= 1 << bit;
             }
         }

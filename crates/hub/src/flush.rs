@@ -15,11 +15,12 @@ use crate::Hub;
 use crate::backlog::{Admitted, Bounds};
 use crate::coalesce::{Entry, Slot};
 use crate::event::Event;
-use crate::hub::{Conn, LocalTopic, NO_TURN, at_mut};
+use crate::hub::{Conn, NO_TURN, at_mut};
+use crate::local::{LocalTopic, NO_OUTPUT};
 use crate::stats::Tally;
 use crate::subs::Place;
 use crate::topics::Topic;
-use crate::turn::{ChunkKey, Lane, Shared, Span, Turn};
+use crate::turn::{ChunkKey, Lane, Output, Shared, Span, Turn};
 
 /// The sockets, as a hub sees them.
 pub trait Sink {
@@ -73,7 +74,7 @@ struct Part {
 #[derive(Debug, Clone, Copy)]
 enum From {
     Arena { start: u32, end: u32 },
-    Lane { topic: u32, lane: u8, chunk: u32 },
+    Lane { output: u32, lane: u8, chunk: u32 },
     Shared(u32),
 }
 
@@ -100,8 +101,12 @@ impl Hub {
         if dirty.len() > 1 {
             self.find_mixed(&dirty);
         }
-        for index in &dirty {
-            self.flush_topic(*index, sink);
+        for (index, at) in dirty.iter().zip(0..) {
+            for lane in 0..2 {
+                if !self.outputs[at].lanes[lane].chunks.is_empty() {
+                    self.flush_lane(*index, at, lane, sink);
+                }
+            }
         }
         for at in 0..self.turns_used {
             let conn = self.turns[at].conn;
@@ -113,14 +118,15 @@ impl Hub {
         }
         mixed.shrink_to(MIXED_KEPT);
         self.scratch.mixed = mixed;
-        for index in dirty.drain(..) {
-            let local = &mut self.local[index as usize];
-            local.dirty = false;
-            for lane in &mut local.lanes {
+        let used = dirty.len();
+        for (index, output) in dirty.drain(..).zip(&mut self.outputs) {
+            self.local[index as usize].output = NO_OUTPUT;
+            for lane in &mut output.lanes {
                 lane.finish(&mut self.pool);
             }
         }
         self.dirty = dirty;
+        self.shrink_outputs(used);
         self.end_turn();
     }
 
@@ -181,12 +187,13 @@ impl Hub {
     /// Finds the connections that hold more than one of the topics.
     fn find_mixed(&mut self, dirty: &[u32]) {
         let turn = self.turn_number;
-        for index in dirty {
-            for lane in &self.local[*index as usize].lanes {
+        for (topic, output) in dirty.iter().zip(&self.outputs) {
+            let subs = &self.local[*topic as usize].subs;
+            for (lane, subs) in output.lanes.iter().zip(subs) {
                 if lane.chunks.is_empty() {
                     continue;
                 }
-                for index in &lane.subs {
+                for index in subs.as_slice() {
                     let Some(conn) = at_mut(&mut self.conns, *index) else {
                         continue;
                     };
@@ -204,58 +211,72 @@ impl Hub {
     }
 
     /// Gives a topic's bytes to those who get nothing else.
-    fn flush_topic(&mut self, index: u32, sink: &mut impl Sink) {
-        let bounds = self.config.bounds();
-        for number in 0..2 {
-            let local = &mut self.local[index as usize];
-            if local.lanes[number].chunks.is_empty() {
+    fn flush_lane(&mut self, index: u32, at: usize, lane: usize, sink: &mut impl Sink) {
+        let mut from = 0;
+        while let Some((slot, key, wrote)) = self.send_lane(index, at, lane, from, sink) {
+            self.stall(index, at, lane, key, wrote);
+            from = slot + 1;
+        }
+    }
+
+    /// The same from one of them on, up to the first who did not take everything: gives its slot,
+    /// its name, and what it took unless it is behind already.
+    fn send_lane(
+        &mut self,
+        index: u32,
+        at: usize,
+        lane: usize,
+        from: usize,
+        sink: &mut impl Sink,
+    ) -> Option<(usize, Key, Option<Wrote>)> {
+        let subs = self.local[index as usize].subs[lane].as_slice();
+        let lane = &self.outputs[at].lanes[lane];
+        let (bytes, frames) = (lane.bytes(), lane.frames());
+        for (slot, conn) in subs.iter().enumerate().skip(from) {
+            let Some((key, conn)) = self.conns.get_at(*conn) else {
+                continue;
+            };
+            if conn.turn != NO_TURN || conn.mixed || conn.closing || conn.dead {
                 continue;
             }
-            let mut lane = core::mem::take(&mut local.lanes[number]);
-            let frames: u64 = lane
-                .chunks
-                .iter()
-                .map(|chunk| u64::from(chunk.frames))
-                .sum();
-            for at in 0..lane.subs.len() {
-                let Some((key, conn)) = self.conns.get_at_mut(lane.subs[at]) else {
-                    continue;
-                };
-                if conn.turn != NO_TURN || conn.mixed || conn.closing || conn.dead {
-                    continue;
-                }
-                let before = conn.backlog.as_ref().map_or(0, |backlog| backlog.bytes());
-                let mut writer = Writer {
-                    bounds,
-                    tally: &mut self.tally,
-                    too_slow: false,
-                };
-                if conn.backlog.is_none() {
-                    let given = lane.len();
-                    writer.tally.writes += 1;
-                    match sink.send(key, lane.bytes()) {
-                        Wrote::Bytes(count) if count == given => {
-                            writer.tally.written_bytes += given as u64;
-                            writer.tally.delivered += frames;
-                            continue;
-                        }
-                        Wrote::Bytes(count) => {
-                            let topic = Arc::clone(&self.local[index as usize].topic);
-                            writer.stall_on_lane(conn, &mut lane, &topic, count);
-                        }
-                        Wrote::Failed => conn.dead = true,
-                    }
-                } else {
-                    let topic = Arc::clone(&self.local[index as usize].topic);
-                    for chunk in 0..lane.chunks.len() {
-                        writer.queue_chunk(conn, &mut lane, &topic, chunk);
-                    }
-                }
-                let too_slow = writer.too_slow;
-                self.after_stall(key, before, too_slow);
+            if conn.backlog.is_some() {
+                return Some((slot, key, None));
             }
-            self.local[index as usize].lanes[number] = lane;
+            self.tally.writes += 1;
+            let wrote = sink.send(key, bytes);
+            if wrote != Wrote::Bytes(bytes.len()) {
+                return Some((slot, key, Some(wrote)));
+            }
+            self.tally.written_bytes += bytes.len() as u64;
+            self.tally.delivered += frames;
         }
+        None
+    }
+
+    /// Queues what a connection has not taken of a lane.
+    fn stall(&mut self, index: u32, at: usize, lane: usize, key: Key, wrote: Option<Wrote>) {
+        let Some(conn) = self.conns.get_mut(key) else {
+            return;
+        };
+        let before = conn.backlog.as_ref().map_or(0, |backlog| backlog.bytes());
+        let mut writer = Writer {
+            bounds: self.config.bounds(),
+            tally: &mut self.tally,
+            too_slow: false,
+        };
+        let topic = &self.local[index as usize].topic;
+        let lane = &mut self.outputs[at].lanes[lane];
+        match wrote {
+            Some(Wrote::Bytes(count)) => writer.stall_on_lane(conn, lane, topic, count),
+            Some(Wrote::Failed) => conn.dead = true,
+            None => {
+                for chunk in 0..lane.chunks.len() {
+                    writer.queue_chunk(conn, lane, topic, chunk);
+                }
+            }
+        }
+        let too_slow = writer.too_slow;
+        self.after_stall(key, before, too_slow);
     }
 
     /// Keeps the sum of backlogs and ends connections that are too slow.
@@ -291,12 +312,14 @@ impl Hub {
         conn.turn = NO_TURN;
         conn.mixed = false;
         conn.closed = conn.closing;
-        gather(conn, turn, dirty, &self.local, &mut parts);
+        gather(conn, turn, dirty, &self.local, &self.outputs, &mut parts);
         if !conn.dead && !parts.is_empty() {
-            let mut output = Output {
+            let mut output = Sources {
                 arena: &self.arena,
                 turn,
-                local: &mut self.local,
+                dirty,
+                local: &self.local,
+                outputs: &mut self.outputs,
                 joined: &mut self.scratch.joined,
             };
             let mut writer = Writer {
@@ -319,10 +342,14 @@ fn gather(
     turn: Option<&Turn>,
     dirty: &[u32],
     local: &[LocalTopic],
+    outputs: &[Output],
     parts: &mut Vec<Part>,
 ) {
-    let mut add_lane = |topic: u32, lane: u8, from: u32, to: u32| {
-        let chunks = &local[topic as usize].lanes[usize::from(lane)].chunks;
+    let mut add_lane = |output: u32, lane: u8, from: u32, to: u32| {
+        let Some(of_topic) = outputs.get(output as usize) else {
+            return;
+        };
+        let chunks = &of_topic.lanes[usize::from(lane)].chunks;
         for (chunk, at) in chunks.iter().zip(0_u32..).skip(from as usize) {
             if at >= to {
                 break;
@@ -330,7 +357,7 @@ fn gather(
             parts.push(Part {
                 stamp: chunk.stamp,
                 from: From::Lane {
-                    topic,
+                    output,
                     lane,
                     chunk: at,
                 },
@@ -339,10 +366,11 @@ fn gather(
     };
     let spans = turn.map_or(&[][..], |turn| &turn.spans);
     for span in spans {
-        add_lane(span.topic, span.lane, span.from, span.to);
+        let output = local[span.topic as usize].output;
+        add_lane(output, span.lane, span.from, span.to);
     }
     let lane = u8::from(conn.batch);
-    for topic in dirty {
+    for (topic, output) in dirty.iter().zip(0..) {
         let held = conn
             .subs
             .slot(*topic)
@@ -351,7 +379,7 @@ fn gather(
             .iter()
             .any(|span| span.topic == *topic && span.to == Span::OPEN);
         if !held && !spanned {
-            add_lane(*topic, lane, 0, Span::OPEN);
+            add_lane(output, lane, 0, Span::OPEN);
         }
     }
     if let Some(turn) = turn {
@@ -383,22 +411,29 @@ fn gather(
 }
 
 /// Where the pieces of a turn are.
-struct Output<'a> {
+struct Sources<'a> {
     arena: &'a [u8],
     turn: Option<&'a Turn>,
-    local: &'a mut [LocalTopic],
+    /// The topics of the outputs.
+    dirty: &'a [u32],
+    local: &'a [LocalTopic],
+    outputs: &'a mut [Output],
     joined: &'a mut Vec<u8>,
 }
 
-impl Output<'_> {
+impl Sources<'_> {
     fn bytes(&self, part: Part) -> &[u8] {
         match part.from {
             From::Arena { start, end } => self
                 .arena
                 .get(start as usize..end as usize)
                 .unwrap_or_default(),
-            From::Lane { topic, lane, chunk } => {
-                let lane = &self.local[topic as usize].lanes[usize::from(lane)];
+            From::Lane {
+                output,
+                lane,
+                chunk,
+            } => {
+                let lane = &self.outputs[output as usize].lanes[usize::from(lane)];
                 let range = lane.range(chunk as usize, chunk as usize + 1);
                 lane.bytes().get(range).unwrap_or_default()
             }
@@ -412,11 +447,15 @@ impl Output<'_> {
     fn frames(&self, part: Part) -> u32 {
         match part.from {
             From::Arena { .. } => 0,
-            From::Lane { topic, lane, chunk } => self.local[topic as usize].lanes
-                [usize::from(lane)]
-            .chunks
-            .get(chunk as usize)
-            .map_or(0, |chunk| chunk.frames),
+            From::Lane {
+                output,
+                lane,
+                chunk,
+            } => {
+                let lane = &self.outputs[output as usize].lanes[usize::from(lane)];
+                let chunk = lane.chunks.get(chunk as usize);
+                chunk.map_or(0, |chunk| chunk.frames)
+            }
             From::Shared(at) => self
                 .turn
                 .and_then(|turn| turn.shared.get(at as usize))
@@ -427,8 +466,12 @@ impl Output<'_> {
     /// The bytes of a part from `skip` on, to be kept.
     fn keep(&mut self, part: Part, skip: usize) -> Bytes {
         match part.from {
-            From::Lane { topic, lane, chunk } => {
-                let lane = &mut self.local[topic as usize].lanes[usize::from(lane)];
+            From::Lane {
+                output,
+                lane,
+                chunk,
+            } => {
+                let lane = &mut self.outputs[output as usize].lanes[usize::from(lane)];
                 let range = lane.range(chunk as usize, chunk as usize + 1);
                 lane.keep(range.start + skip..range.end)
             }
@@ -456,7 +499,7 @@ impl Writer<'_> {
         key: Key,
         conn: &mut Conn,
         parts: &[Part],
-        output: &mut Output<'_>,
+        output: &mut Sources<'_>,
         sink: &mut impl Sink,
     ) {
         let mut rest = 0;
@@ -518,13 +561,16 @@ impl Writer<'_> {
         }
     }
 
-    fn queue_part(&mut self, conn: &mut Conn, part: Part, output: &mut Output<'_>) {
+    fn queue_part(&mut self, conn: &mut Conn, part: Part, output: &mut Sources<'_>) {
         match part.from {
-            From::Lane { topic, lane, chunk } => {
-                let local = &mut output.local[topic as usize];
-                let topic = Arc::clone(&local.topic);
-                let lane = &mut local.lanes[usize::from(lane)];
-                self.queue_chunk(conn, lane, &topic, chunk as usize);
+            From::Lane {
+                output: at,
+                lane,
+                chunk,
+            } => {
+                let topic = &output.local[output.dirty[at as usize] as usize].topic;
+                let lane = &mut output.outputs[at as usize].lanes[usize::from(lane)];
+                self.queue_chunk(conn, lane, topic, chunk as usize);
             }
             From::Arena { .. } => {
                 let backlog = conn.backlog.get_or_insert_default();

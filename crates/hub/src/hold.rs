@@ -9,7 +9,8 @@ use smallvec::{SmallVec, smallvec};
 
 use crate::Hub;
 use crate::backlog::Audience;
-use crate::hub::{LocalTopic, at_mut};
+use crate::hub::at_mut;
+use crate::local::LocalTopic;
 use crate::retain::{Missed, frame_number};
 use crate::stats::Tally;
 use crate::subs::Place;
@@ -94,13 +95,13 @@ impl LocalTopic {
         bytes_max: usize,
         tally: &mut Tally,
     ) -> usize {
-        if self.held.is_empty() {
+        if self.held().is_empty() {
             return 0;
         }
         let mut frame = Vec::new();
         encode(&mut frame);
         let frame = Bytes::from(frame);
-        for held in &mut self.held {
+        for held in self.held_mut() {
             held.push(ordinal, frame.clone(), bytes_max, tally);
         }
         frame.len()
@@ -141,7 +142,7 @@ impl Hub {
             after: 0,
             until: 0,
         };
-        self.local[index as usize].held.push(held);
+        self.local[index as usize].push_held(held);
         true
     }
 
@@ -162,7 +163,7 @@ impl Hub {
         if let Some(state) = at_mut(&mut self.conns, conn.index) {
             state.subs.set(index, Place::HELD);
         }
-        self.local[index as usize].held.push(Held {
+        self.local[index as usize].push_held(Held {
             conn: conn.index,
             holders: SmallVec::new(),
             covered: None,
@@ -191,7 +192,7 @@ impl Hub {
     #[cold]
     fn admit_newcomers(&mut self, index: u32, ordinal: u64) {
         let mut at = 0;
-        while let Some(held) = self.local[index as usize].held.get(at) {
+        while let Some(held) = self.local[index as usize].held().get(at) {
             if held.is_newcomer() && held.after < ordinal {
                 // Another one takes its place in the list.
                 self.let_in(index, at);
@@ -215,7 +216,7 @@ impl Hub {
                 held.conn == first.conn.index && held.is_newcomer() && held.until <= taken
             };
             let local = self.local.get(first.topic as usize);
-            if let Some(at) = local.and_then(|local| local.held.iter().position(waits)) {
+            if let Some(at) = local.and_then(|local| local.held().iter().position(waits)) {
                 self.let_in(first.topic, at);
             }
         }
@@ -224,7 +225,7 @@ impl Hub {
 
     /// Moves an entry of the list of those held back into a lane.
     fn let_in(&mut self, index: u32, at: usize) {
-        let held = self.local[index as usize].held.swap_remove(at);
+        let held = self.local[index as usize].take_held(at);
         let Some((key, conn)) = self.conns.get_at_mut(held.conn) else {
             debug_assert!(false, "a connection that closes leaves its topics");
             return;
@@ -235,7 +236,7 @@ impl Hub {
 
     /// The entry of a connection that is held back.
     pub(crate) fn held_mut(&mut self, conn: Key, index: u32) -> Option<&mut Held> {
-        let held = &mut self.local[index as usize].held;
+        let held = self.local[index as usize].held_mut();
         held.iter_mut().find(|held| held.conn == conn.index)
     }
 
@@ -322,9 +323,12 @@ impl Hub {
 
     /// Removes the entry of a connection that is held back.
     pub(crate) fn drop_held(&mut self, conn: Key, index: u32) -> Option<Held> {
-        let held = &mut self.local[index as usize].held;
-        let at = held.iter().position(|held| held.conn == conn.index)?;
-        Some(held.swap_remove(at))
+        let local = &mut self.local[index as usize];
+        let at = local
+            .held()
+            .iter()
+            .position(|held| held.conn == conn.index)?;
+        Some(local.take_held(at))
     }
 }
 

@@ -11,14 +11,15 @@ use crate::backlog::{Backlog, Bounds};
 use crate::coalesce::{Coalesced, Entry};
 use crate::event::{CloseSummary, Event};
 use crate::gate::Gates;
-use crate::hold::{Held, Newcomer};
+use crate::hold::Newcomer;
+use crate::local::{LocalTopic, NO_OUTPUT};
 use crate::parked::Parked;
 use crate::requests::{RequestError, Requests};
 use crate::retain::Missed;
 use crate::stats::Tally;
 use crate::subs::{Place, Subs};
 use crate::topics::{Topic, Topics};
-use crate::turn::{Lane, Span, Turn};
+use crate::turn::{Output, Span, Turn};
 use crate::{Limits, Pattern};
 
 /// The connections of one worker and the topics they hold, without sockets, clocks or threads.
@@ -64,6 +65,8 @@ pub struct Hub {
     by_id: HashMap<TopicId, u32>,
     /// Topics with output in this turn.
     pub(crate) dirty: Vec<u32>,
+    /// What each of them has; those behind are from before, for the memory they hold.
+    pub(crate) outputs: Vec<Output>,
     /// Topics that lost their last subscriber in this turn.
     reap: Vec<u32>,
     /// What single connections get in this turn; the first `turns_used` are in use.
@@ -188,23 +191,6 @@ impl Extra {
     }
 }
 
-#[derive(Debug)]
-pub(crate) struct LocalTopic {
-    /// The topic's, or `NO_TOPIC` while the place is free.
-    id: TopicId,
-    pub(crate) topic: Arc<Topic>,
-    /// Connections without and with the `batch` capability.
-    pub(crate) lanes: [Lane; 2],
-    pub(crate) held: Vec<Held>,
-    pub(crate) dirty: bool,
-}
-
-impl LocalTopic {
-    fn is_unused(&self) -> bool {
-        self.held.is_empty() && self.lanes.iter().all(|lane| lane.subs.is_empty())
-    }
-}
-
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Timer {
     Parked(Key),
@@ -226,8 +212,6 @@ pub(crate) enum Source {
 }
 
 pub(crate) const NO_TURN: u32 = u32::MAX;
-/// Ids begin at 1.
-const NO_TOPIC: TopicId = TopicId::new(0);
 /// No slab index gets there.
 const NOBODY: u32 = u32::MAX;
 
@@ -244,6 +228,7 @@ impl Hub {
             free_topics: Vec::new(),
             by_id: HashMap::new(),
             dirty: Vec::new(),
+            outputs: Vec::new(),
             reap: Vec::new(),
             turns: Vec::new(),
             turns_used: 0,
@@ -592,23 +577,17 @@ impl Hub {
         let Some(conn) = self.conns.get_mut(key) else {
             return;
         };
-        let lane_number = u8::from(conn.batch);
-        let local = &mut self.local[index as usize];
-        let lane = &mut local.lanes[usize::from(lane_number)];
-        let slot = u32::try_from(lane.subs.len()).unwrap_or(u32::MAX);
-        lane.subs.push(key.index);
-        if local.topic.policy().retain > 0 {
-            lane.since.push(since);
-        }
+        let lane = u8::from(conn.batch);
+        let slot = self.local[index as usize].add(lane, key.index, since);
         conn.subs.set(index, slot);
-        if !lane.chunks.is_empty() {
+        let from = self.chunks(index, lane);
+        if from > 0 {
             // Earlier output of this turn is not for the newcomer.
-            let from = u32::try_from(lane.chunks.len()).unwrap_or(u32::MAX);
             self.cut(index);
             let turn = self.turn_of(key.index);
             turn.spans.push(Span {
                 topic: index,
-                lane: lane_number,
+                lane,
                 from,
                 to: Span::OPEN,
             });
@@ -622,20 +601,15 @@ impl Hub {
             return 0;
         };
         conn.subs.remove(index);
-        let lane_number = u8::from(conn.batch);
-        let lane = &mut self.local[index as usize].lanes[usize::from(lane_number)];
+        let lane = u8::from(conn.batch);
+        let local = &mut self.local[index as usize];
         debug_assert_eq!(
-            lane.subs.get(slot as usize),
+            local.subs[usize::from(lane)].as_slice().get(slot as usize),
             Some(&key.index),
             "slots are kept right"
         );
-        lane.subs.swap_remove(slot as usize);
-        let since = match lane.since.is_empty() {
-            true => 0,
-            false => lane.since.swap_remove(slot as usize),
-        };
-        let moved = lane.subs.get(slot as usize).copied();
-        let chunks = u32::try_from(lane.chunks.len()).unwrap_or(u32::MAX);
+        let (since, moved) = local.remove(lane, slot);
+        let chunks = self.chunks(index, lane);
         if let Some(moved) = moved
             && let Some(other) = at_mut(&mut self.conns, moved)
         {
@@ -645,15 +619,16 @@ impl Hub {
             // What was published before it left is still for it.
             self.cut(index);
             let turn = self.turn_of(key.index);
-            let open = turn.spans.iter_mut().find(|span| {
-                span.topic == index && span.lane == lane_number && span.to == Span::OPEN
-            });
+            let open = turn
+                .spans
+                .iter_mut()
+                .find(|span| span.topic == index && span.lane == lane && span.to == Span::OPEN);
             match open {
                 Some(span) => span.to = chunks,
                 None => {
                     let span = Span {
                         topic: index,
-                        lane: lane_number,
+                        lane,
                         from: 0,
                         to: chunks,
                     };
@@ -662,6 +637,37 @@ impl Hub {
             }
         }
         since
+    }
+
+    /// Runs of events in a topic's lane in this turn.
+    fn chunks(&self, index: u32, lane: u8) -> u32 {
+        let output = self.local[index as usize].output;
+        let output = self.outputs.get(output as usize);
+        let chunks = output.map_or(0, |output| output.lanes[usize::from(lane)].chunks.len());
+        u32::try_from(chunks).unwrap_or(u32::MAX)
+    }
+
+    /// Where a topic's output of this turn is; made if need be.
+    pub(crate) fn output_of(&mut self, index: u32) -> usize {
+        let local = &mut self.local[index as usize];
+        if local.output == NO_OUTPUT {
+            local.output = u32::try_from(self.dirty.len()).unwrap_or(NO_OUTPUT);
+            self.dirty.push(index);
+            if self.outputs.len() < self.dirty.len() {
+                self.outputs.push(Output::default());
+            }
+        }
+        local.output as usize
+    }
+
+    /// Gives back the memory of a burst, a part with every turn that needs less.
+    pub(crate) fn shrink_outputs(&mut self, used: usize) {
+        let len = self.outputs.len();
+        if len > OUTPUTS_KEPT {
+            let kept = OUTPUTS_KEPT.max(used).max(len - len / 16);
+            self.outputs.truncate(kept);
+            self.outputs.shrink_to(2 * kept);
+        }
     }
 
     /// The index of a topic in this hub, if anyone here holds it.
@@ -677,7 +683,7 @@ impl Hub {
     /// The same when it probably is at `hint`: one look instead of a search.
     pub(crate) fn index_near(&self, topic: TopicId, hint: u32) -> Option<u32> {
         match self.local.get(hint as usize) {
-            Some(local) if local.id == topic => Some(hint),
+            Some(local) if local.is(topic) => Some(hint),
             _ => self.index_of(topic),
         }
     }
@@ -777,13 +783,7 @@ impl Hub {
         if let Some(index) = self.by_id.get(&topic.id()) {
             return *index;
         }
-        let local = LocalTopic {
-            id: topic.id(),
-            topic: Arc::clone(topic),
-            lanes: <[Lane; 2]>::default(),
-            held: Vec::new(),
-            dirty: false,
-        };
+        let local = LocalTopic::new(topic);
         let index = match self.free_topics.pop() {
             Some(index) => {
                 self.local[index as usize] = local;
@@ -807,10 +807,7 @@ impl Hub {
             let current = self.by_id.get(&local.topic.id()) == Some(&index);
             if current && local.is_unused() {
                 self.by_id.remove(&local.topic.id());
-                let local = &mut self.local[index as usize];
-                local.id = NO_TOPIC;
-                local.lanes = <[Lane; 2]>::default();
-                local.held = Vec::new();
+                self.local[index as usize].free();
                 self.free_topics.push(index);
             }
         }
@@ -823,4 +820,68 @@ pub(crate) fn at_mut(conns: &mut Slab<Conn>, index: u32) -> Option<&mut Conn> {
 }
 
 const TURNS_KEPT: usize = 256;
+const OUTPUTS_KEPT: usize = 256;
 const ARENA_KEPT: usize = 256 * 1024;
+
+#[cfg(test)]
+mod tests {
+    use millstream_core::RawJsonRef;
+
+    use super::*;
+    use crate::{Delivery, Inboxes, PublishOptions, Publisher, Sink, Wrote};
+
+    struct Nothing;
+
+    impl Inboxes for Nothing {
+        fn push(&self, _: u16, _: Delivery) {}
+
+        fn is_empty(&self, _: u16) -> bool {
+            true
+        }
+
+        fn is_full(&self, _: u16) -> bool {
+            false
+        }
+    }
+
+    impl Sink for Nothing {
+        fn send(&mut self, _: Key, bytes: &[u8]) -> Wrote {
+            Wrote::Bytes(bytes.len())
+        }
+    }
+
+    /// A turn in which that many topics have events.
+    fn turn(hub: &mut Hub, topics: usize) {
+        let table = Arc::clone(&hub.topics);
+        let publisher = Publisher {
+            topics: &table,
+            inboxes: &Nothing,
+            now: Millis::ZERO,
+        };
+        for topic in 0..topics {
+            let (name, options) = (format!("t{topic}"), PublishOptions::default());
+            publisher
+                .publish(Some(&mut *hub), &name, "e", RawJsonRef::NULL, options)
+                .unwrap();
+        }
+        hub.flush(&mut Nothing);
+    }
+
+    #[test]
+    fn memory_of_a_burst_is_given_back() {
+        let mut hub = Hub::single(HubConfig::default());
+        let conn = hub.open(None, Millis::ZERO).unwrap();
+        for topic in 0..2_000 {
+            assert!(hub.subscribe_unchecked(conn, &format!("t{topic}")));
+        }
+        turn(&mut hub, 2_000);
+        assert_eq!(hub.outputs.len(), 2_000);
+        turn(&mut hub, 1_900);
+        assert_eq!(hub.outputs.len(), 1_900);
+        for _ in 0..50 {
+            turn(&mut hub, 10);
+        }
+        assert_eq!(hub.outputs.len(), OUTPUTS_KEPT);
+        assert!(hub.outputs.capacity() <= 2 * OUTPUTS_KEPT + OUTPUTS_KEPT / 8);
+    }
+}

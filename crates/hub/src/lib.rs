@@ -10,6 +10,8 @@ mod gate;
 mod hold;
 mod hub;
 mod limits;
+mod listeners;
+mod local;
 mod parked;
 mod policy;
 mod pressure;

@@ -157,7 +157,7 @@ impl Hub {
     /// The topic's number when the connection subscribed; known for topics that keep events.
     fn subscribed_at(&mut self, conn: Key, index: u32) -> Option<u64> {
         let state = self.conns.get(conn)?;
-        let (lane, slot) = (usize::from(state.batch), state.subs.slot(index)?);
+        let (lane, slot) = (u8::from(state.batch), state.subs.slot(index)?);
         let local = &self.local[index as usize];
         if local.topic.policy().retain == 0 {
             return None;
@@ -165,7 +165,7 @@ impl Hub {
         if slot == Place::HELD {
             return self.held_mut(conn, index).map(|held| held.since);
         }
-        local.lanes[lane].since.get(slot as usize).copied()
+        local.since(lane, slot)
     }
 
     /// Sends what a client has missed on a topic, or tells it to load the topic again: when more

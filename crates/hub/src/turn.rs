@@ -12,13 +12,16 @@ use smallvec::SmallVec;
 
 use crate::backlog::Audience;
 
+/// A topic's output of this turn.
+#[derive(Debug, Default)]
+pub(crate) struct Output {
+    /// For connections without and with the `batch` capability.
+    pub(crate) lanes: [Lane; 2],
+}
+
 /// A topic's output of this turn for one kind of connection.
 #[derive(Debug, Default)]
 pub(crate) struct Lane {
-    /// Subscribed connections, by slab index, in no order.
-    pub(crate) subs: Vec<u32>,
-    /// Of topics that keep events: the topic's number when each of them subscribed.
-    pub(crate) since: Vec<u64>,
     buf: Vec<u8>,
     /// `buf` after the first connection had to keep a reference to it.
     shared: Option<Bytes>,
@@ -111,6 +114,12 @@ impl Lane {
 
     pub(crate) fn len(&self) -> usize {
         self.bytes().len()
+    }
+
+    /// Events in it.
+    pub(crate) fn frames(&self) -> u64 {
+        let frames = self.chunks.iter().map(|chunk| u64::from(chunk.frames));
+        frames.sum()
     }
 
     pub(crate) fn bytes(&self) -> &[u8] {

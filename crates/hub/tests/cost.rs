@@ -133,6 +133,30 @@ fn delivering_two_topics_in_one_turn_allocates_nothing() {
 }
 
 #[test]
+fn delivering_many_topics_of_one_subscriber_each_allocates_nothing() {
+    let mut room = Room::new(60, 0);
+    let names: Vec<String> = (0..60).map(|nth| format!("private:{nth}")).collect();
+    for (conn, name) in room.conns.clone().iter().zip(&names) {
+        assert!(room.hub.subscribe_unchecked(*conn, name));
+    }
+    let topics: Vec<&str> = names.iter().map(|name| &**name).collect();
+    assert_eq!(room.allocations(&topics, 2), 0, "all of them");
+    // What was used for one is there for another.
+    let (some, others) = topics.split_at(30);
+    assert_eq!(room.allocations(some, 2), 0, "some of them");
+    let mut sink = Counting::default();
+    let measured = allocation_counter::measure(|| {
+        for topic in others {
+            room.publish(topic, 2);
+        }
+        room.hub.flush(&mut sink);
+    });
+    // The list of topics that were published to grows.
+    assert!(measured.count_total <= 8, "{}", measured.count_total);
+    assert_eq!(sink.writes, 30);
+}
+
+#[test]
 fn a_turn_is_one_write_per_connection() {
     let mut room = Room::new(50, 3);
     let mut sink = Counting::default();
