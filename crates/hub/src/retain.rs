@@ -156,6 +156,11 @@ const TOPIC_SHARE: usize = 8;
 #[derive(Debug, Default)]
 pub(crate) struct Kept {
     ring: Option<Box<Ring>>,
+}
+
+/// Where a topic stands in the queue of those that keep events.
+#[derive(Debug, Default)]
+pub(crate) struct KeptTurn {
     /// The topic is in the queue.
     listed: bool,
     /// An event was kept since the queue went around.
@@ -273,14 +278,14 @@ impl Topics {
             Err(_) => ring.clear(),
         }
         let after = ring.bytes();
-        state.kept.written = true;
+        state.turn.written = true;
         if after >= before {
             retention.bytes.fetch_add(after - before, Ordering::Relaxed);
         } else {
             retention.bytes.fetch_sub(before - after, Ordering::Relaxed);
         }
-        if !state.kept.listed {
-            state.kept.listed = true;
+        if !state.turn.listed {
+            state.turn.listed = true;
             retention.queue.lock().push_back(Arc::clone(topic));
         }
     }
@@ -310,7 +315,7 @@ impl Topics {
                 return;
             };
             let mut state = topic.lock();
-            if core::mem::take(&mut state.kept.written) && !state.is_retired() {
+            if core::mem::take(&mut state.turn.written) && !state.is_retired() {
                 drop(state);
                 retention.queue.lock().push_back(topic);
                 continue;
@@ -350,7 +355,7 @@ impl Topics {
             if state.is_retired() {
                 self.unlist(&mut state);
             }
-            state.kept.listed
+            state.turn.listed
         });
         retention.queue.lock().extend(queue);
     }
@@ -358,7 +363,7 @@ impl Topics {
     /// Notes that a topic is not in the queue any more.
     fn unlist(&self, state: &mut TopicState) {
         state.kept.ring = None;
-        state.kept.listed = false;
+        state.turn.listed = false;
         if state.is_retired() {
             self.retention().stale.fetch_sub(1, Ordering::Relaxed);
         }
@@ -373,7 +378,7 @@ impl Topics {
             let evicted = &self.stats().retained_evicted;
             evicted.fetch_add(ring.len() as u64, Ordering::Relaxed);
         }
-        if state.kept.listed {
+        if state.turn.listed {
             retention.stale.fetch_add(1, Ordering::Relaxed);
         }
     }

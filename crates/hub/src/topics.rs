@@ -11,7 +11,7 @@ use millstream_wire::TopicPrefix;
 use parking_lot::{Mutex, RwLock};
 use smallvec::SmallVec;
 
-use crate::retain::{Kept, Missed, Retention};
+use crate::retain::{Kept, KeptTurn, Missed, Retention};
 use crate::stats::Tally;
 use crate::{PolicyTable, Stats, TopicPolicy};
 
@@ -47,16 +47,17 @@ pub struct Topics {
 
 /// One topic: its name in every form that is needed, its number, its audience.
 ///
-/// With many topics each publish finds its own one outside of the caches: what it needs comes
-/// first and without pointers.
+/// With many topics each publish finds its own one outside of the caches. Therefore it is small,
+/// what a publish needs is without pointers, and stands in the order in which it is needed.
 #[derive(Debug)]
+#[repr(C)]
 pub struct Topic {
     state: Mutex<TopicState>,
     id: TopicId,
     policy: TopicPolicy,
     /// For envelopes, and for lookups: the name is in it.
     prefix: TopicPrefix,
-    name: TopicName,
+    name: Box<TopicName>,
 }
 
 /// What changes with every publish or subscription, behind the topic's lock.
@@ -72,6 +73,8 @@ pub(crate) struct TopicState {
     window_messages: u32,
     /// Forgotten by the table: whoever still holds it has to look the name up again.
     retired: bool,
+    /// Where its kept events stand among those of all topics.
+    pub(crate) turn: KeptTurn,
     /// The newest events, if the topic keeps any.
     pub(crate) kept: Kept,
 }
@@ -204,7 +207,7 @@ impl Topics {
                 audience: SmallVec::from_elem(Seat::default(), usize::from(self.workers)),
                 ..TopicState::default()
             }),
-            name,
+            name: Box::new(name),
         });
         let rehash = |topic: &Arc<Topic>| self.hash(&topic.name);
         shard
@@ -262,7 +265,7 @@ impl Topics {
             .map(|topic| {
                 let mut state = topic.state.lock();
                 TopicRate {
-                    topic: topic.name.clone(),
+                    topic: topic.name().clone(),
                     messages: core::mem::take(&mut state.window_messages),
                     bytes: core::mem::take(&mut state.window_bytes),
                 }
@@ -482,5 +485,15 @@ impl TopicState {
     /// Whether the table has forgotten this topic.
     pub(crate) fn is_retired(&self) -> bool {
         self.retired
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_topic_and_its_counters_are_three_cache_lines() {
+        assert_eq!(size_of::<Topic>() + 2 * size_of::<usize>(), 192);
     }
 }
