@@ -132,9 +132,8 @@ pub fn encode_envelope(
     data: RawJsonRef<'_>,
     seq: Option<u64>,
 ) {
-    with_envelope(prefix.as_bytes(), event, data, seq, |parts| {
-        text_frame(out, parts)
-    });
+    let begin = |out: &mut Vec<u8>, len| begin_frame(out, Opcode::Text, len);
+    write_envelope(out, prefix.as_bytes(), event, data, seq, begin);
 }
 
 /// Appends an event without a frame header, as a member for [`encode_batch`].
@@ -145,10 +144,7 @@ pub fn write_envelope_json(
     data: RawJsonRef<'_>,
     seq: Option<u64>,
 ) {
-    with_envelope(prefix.as_bytes(), event, data, seq, |parts| {
-        out.reserve(parts.iter().map(|part| part.len()).sum());
-        parts.iter().for_each(|part| out.extend_from_slice(part));
-    });
+    write_envelope(out, prefix.as_bytes(), event, data, seq, Vec::reserve);
 }
 
 /// Appends an event without a number for a topic that has no [`TopicPrefix`] at hand.
@@ -265,29 +261,37 @@ pub fn encode_gap_mark(out: &mut Vec<u8>, prefix: &TopicPrefix) {
     );
 }
 
+/// `begin` makes room for so many bytes.
 #[inline]
-fn with_envelope(
+fn write_envelope(
+    out: &mut Vec<u8>,
     prefix: &[u8],
     event: &str,
     data: RawJsonRef<'_>,
     seq: Option<u64>,
-    write: impl FnOnce(&[&[u8]]),
+    begin: impl FnOnce(&mut Vec<u8>, usize),
 ) {
+    const DATA: &[u8] = br#"","data":"#;
+    const SEQ: &[u8] = br#","seq":"#;
     let event = inside_quotes(event);
     let mut digits = itoa::Buffer::new();
-    let (label, number) = match seq {
-        Some(seq) => (&br#","seq":"#[..], digits.format(seq).as_bytes()),
-        None => (&b""[..], &b""[..]),
-    };
-    write(&[
-        prefix,
-        event.as_bytes(),
-        br#"","data":"#,
-        data.as_bytes(),
-        label,
-        number,
-        b"}",
-    ]);
+    let number = seq.map(|seq| digits.format(seq).as_bytes());
+    let member = number.map_or(0, |number| SEQ.len() + number.len());
+    let data = data.as_bytes();
+    begin(
+        out,
+        prefix.len() + event.len() + DATA.len() + data.len() + member + 1,
+    );
+    // Pieces of known length are written without a call.
+    out.extend_from_slice(prefix);
+    out.extend_from_slice(event.as_bytes());
+    out.extend_from_slice(DATA);
+    out.extend_from_slice(data);
+    if let Some(number) = number {
+        out.extend_from_slice(SEQ);
+        out.extend_from_slice(number);
+    }
+    out.push(b'}');
 }
 
 /// Text to stand between quotes. Names and reasons hardly ever need an escape.
