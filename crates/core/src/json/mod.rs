@@ -474,11 +474,12 @@ fn walk_fields<'a>(
     if bytes.get(at) != Some(&b'}') {
         loop {
             let key_at = at;
-            let (key_end, escaped) = field_name(bytes, key_at)?;
+            let key = field_name(bytes, key_at)?;
+            let key_end = key.at();
             let start = to_next(bytes, behind(bytes, key_end, b':')?);
             let end = value_end(bytes, start, inner)?;
             visit(
-                JsonStr::trusted(&text[key_at..key_end], escaped),
+                JsonStr::trusted(&text[key_at..key_end], key.escaped()),
                 RawJsonRef(&text[start..end]),
             );
             at = to_next(bytes, end);
@@ -507,8 +508,9 @@ impl<'a> Iterator for Fields<'a> {
     fn next(&mut self) -> Option<Self::Item> {
         let members = &mut self.0;
         let key_at = members.begin()?;
-        let (key_end, escaped) = string_end(members.text.as_bytes(), key_at).ok()?;
-        let key = JsonStr::trusted(&members.text[key_at..key_end], escaped);
+        let end = string_end(members.text.as_bytes(), key_at).ok()?;
+        let key_end = end.at();
+        let key = JsonStr::trusted(&members.text[key_at..key_end], end.escaped());
         let colon = to_next(members.text.as_bytes(), key_end);
         Some((key, members.value(colon + 1)?))
     }

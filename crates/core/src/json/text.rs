@@ -34,8 +34,9 @@ impl<'a> JsonStr<'a> {
         if text.as_bytes().first() != Some(&b'"') {
             return None;
         }
-        let (end, escaped) = string_end(text.as_bytes(), 0).ok()?;
-        let (raw, rest) = text.split_at(end);
+        let end = string_end(text.as_bytes(), 0).ok()?;
+        let (raw, rest) = text.split_at(end.at());
+        let escaped = end.escaped();
         Some((Self { raw, escaped }, rest))
     }
 

@@ -34,7 +34,7 @@ impl Fault {
 pub(super) fn value_end(bytes: &[u8], start: usize, depth_max: u32) -> Result<usize, Fault> {
     match bytes.get(start) {
         // Most members are texts.
-        Some(b'"') => Ok(string_end(bytes, start)?.0),
+        Some(b'"') => Ok(string_end(bytes, start)?.at()),
         _ => any_value_end(bytes, start, depth_max),
     }
 }
@@ -42,15 +42,17 @@ pub(super) fn value_end(bytes: &[u8], start: usize, depth_max: u32) -> Result<us
 /// Follows a value of any kind. One loop whose state stays in registers.
 fn any_value_end(bytes: &[u8], start: usize, depth_max: u32) -> Result<usize, Fault> {
     let mut at = start;
-    // Lowest bit: whether the innermost open container is an object.
+    // What closes the innermost open container; the lowest bit of the others tells whether the
+    // one around it is an object.
+    let mut close = 0;
     let mut objects = 0_u128;
     let mut depth = 0;
     loop {
-        if objects & 1 == 1 {
+        if close == b'}' {
             at = key_end(bytes, at)?;
         }
         match bytes.get(at) {
-            Some(b'"') => at = string_end(bytes, at)?.0,
+            Some(b'"') => at = string_end(bytes, at)?.at(),
             Some(b'-' | b'0'..=b'9') => at = number_end(bytes, at)?,
             Some(open @ (b'{' | b'[')) => {
                 if depth >= depth_max {
@@ -60,7 +62,8 @@ fn any_value_end(bytes: &[u8], start: usize, depth_max: u32) -> Result<usize, Fa
                 // The closing bracket is two behind the opening one in ASCII.
                 if bytes.get(at) != Some(&(open + 2)) {
                     depth += 1;
-                    objects = objects << 1 | u128::from(*open == b'{');
+                    objects = objects << 1 | u128::from(close == b'}');
+                    close = open + 2;
                     continue;
                 }
                 at += 1;
@@ -75,15 +78,17 @@ fn any_value_end(bytes: &[u8], start: usize, depth_max: u32) -> Result<usize, Fa
             if depth == 0 {
                 return Ok(at);
             }
-            at = to_next(bytes, at);
-            let close = if objects & 1 == 1 { b'}' } else { b']' };
             match bytes.get(at) {
                 Some(b',') => break,
-                Some(byte) if *byte == close => at += 1,
+                Some(byte) if *byte == close => {
+                    at += 1;
+                    depth -= 1;
+                    close = if objects & 1 == 1 { b'}' } else { b']' };
+                    objects >>= 1;
+                }
+                Some(b' ' | b'\t' | b'\n' | b'\r') => at = skip_blanks(bytes, at),
                 _ => return Err(Fault::at(at)),
             }
-            depth -= 1;
-            objects >>= 1;
         }
         at = to_next(bytes, at + 1);
     }
@@ -95,7 +100,7 @@ pub(super) fn known_value_end(bytes: &[u8], start: usize) -> Option<usize> {
     let mut at = start;
     let mut depth = 0_usize;
     match bytes.get(at)? {
-        b'"' => return Some(string_end(bytes, at).ok()?.0),
+        b'"' => return Some(string_end(bytes, at).ok()?.at()),
         b'{' | b'[' => {}
         _ => {
             let ends = |byte: &u8| matches!(byte, b',' | b'}' | b']' | b' ' | b'\t'..=b'\r');
@@ -106,7 +111,7 @@ pub(super) fn known_value_end(bytes: &[u8], start: usize) -> Option<usize> {
     loop {
         match bytes.get(at)? {
             b'"' => {
-                at = string_end(bytes, at).ok()?.0;
+                at = string_end(bytes, at).ok()?.at();
                 continue;
             }
             b'{' | b'[' => depth += 1,
@@ -125,13 +130,33 @@ pub(super) fn known_value_end(bytes: &[u8], start: usize) -> Option<usize> {
 /// A key, its colon and the blanks after it.
 #[inline]
 fn key_end(bytes: &[u8], start: usize) -> Result<usize, Fault> {
-    let at = field_name(bytes, start)?.0;
+    // A short key without escapes, a colon and no blank: one window shows it all.
+    if let Some(window) = window_at::<KEY_WINDOW>(bytes, start)
+        && let [b'"', word @ ..] = window
+    {
+        let special = special_bytes(first_word(word));
+        if special != 0 {
+            let at = place(special);
+            let shown = word[at] == b'"' && word[at + 1] == b':' && word[at + 2] > b' ';
+            if shown {
+                return Ok(start + at + 3);
+            }
+        }
+    }
+    any_key_end(bytes, start)
+}
+
+/// An opening quote, a word that holds the closing one, a colon and what follows.
+const KEY_WINDOW: usize = 11;
+
+fn any_key_end(bytes: &[u8], start: usize) -> Result<usize, Fault> {
+    let at = field_name(bytes, start)?.at();
     behind(bytes, at, b':').map(|at| to_next(bytes, at))
 }
 
 /// The name of a field, see [`string_end`].
 #[inline]
-pub(super) fn field_name(bytes: &[u8], start: usize) -> Result<(usize, bool), Fault> {
+pub(super) fn field_name(bytes: &[u8], start: usize) -> Result<StringEnd, Fault> {
     if bytes.get(start) != Some(&b'"') {
         return Err(Fault::at(start));
     }
@@ -176,15 +201,55 @@ pub(super) fn skip_blanks(bytes: &[u8], mut at: usize) -> usize {
     at
 }
 
-/// Finds the end of the string whose opening quote is at `start`, and whether it holds escapes.
+/// Where a string ends and whether it holds escapes, in one word so that results stay in
+/// registers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct StringEnd(usize);
+
+impl StringEnd {
+    const fn new(at: usize, escaped: bool) -> Self {
+        // No slice is longer than half of all addresses.
+        Self(at << 1 | escaped as usize)
+    }
+
+    /// The position behind the closing quote.
+    pub(super) const fn at(self) -> usize {
+        self.0 >> 1
+    }
+
+    /// Whether there are escapes.
+    pub(super) const fn escaped(self) -> bool {
+        self.0 & 1 == 1
+    }
+}
+
+/// Finds the end of the string whose opening quote is at `start`.
 #[inline]
-pub(super) fn string_end(bytes: &[u8], start: usize) -> Result<(usize, bool), Fault> {
-    let mut at = start + 1;
+pub(super) fn string_end(bytes: &[u8], start: usize) -> Result<StringEnd, Fault> {
+    let at = start + 1;
+    // Most strings are short words, over within eight bytes.
+    let Some(word) = window_at::<8>(bytes, at) else {
+        return rest_of_string(bytes, at);
+    };
+    let special = special_bytes(u64::from_le_bytes(*word));
+    if special == 0 {
+        return rest_of_string(bytes, at + 8);
+    }
+    let place = place(special);
+    if word[place] == b'"' {
+        Ok(StringEnd::new(at + place + 1, false))
+    } else {
+        rest_of_string(bytes, at + place)
+    }
+}
+
+/// [`string_end`] from within the string; what lies before `at` holds no escapes.
+fn rest_of_string(bytes: &[u8], mut at: usize) -> Result<StringEnd, Fault> {
     let mut escaped = false;
     loop {
         at = skip_plain(bytes, at);
         match bytes.get(at) {
-            Some(b'"') => return Ok((at + 1, escaped)),
+            Some(b'"') => return Ok(StringEnd::new(at + 1, escaped)),
             Some(b'\\') => {
                 escaped = true;
                 at = escape_end(bytes, at)?;
@@ -196,49 +261,64 @@ pub(super) fn string_end(bytes: &[u8], start: usize) -> Result<(usize, bool), Fa
 
 /// First position from `at` on that holds a quote, a backslash or a control character.
 #[inline]
-fn skip_plain(bytes: &[u8], mut at: usize) -> usize {
-    // Most strings are keys and short words: eight bytes at a time, then wider once it is long.
-    let mut words = 0;
-    while let Some(word) = bytes.get(at..).and_then(<[u8]>::first_chunk::<8>) {
-        let special = special_bytes(u64::from_le_bytes(*word));
-        if special != 0 {
-            return at + (special.trailing_zeros() / 8) as usize;
-        }
-        at += 8;
-        words += 1;
-        if words == 4 {
-            at = skip_plain_wide(bytes, at);
-            words = 0;
-        }
-    }
-    while let Some(byte) = bytes.get(at)
-        && !is_special(*byte)
-    {
-        at += 1;
-    }
-    at
-}
-
-/// Skips whole blocks of 32 bytes without a special one; this loop becomes vector code.
-fn skip_plain_wide(bytes: &[u8], at: usize) -> usize {
+fn skip_plain(bytes: &[u8], at: usize) -> usize {
     let Some(rest) = bytes.get(at..) else {
         return at;
     };
-    let (blocks, _) = rest.as_chunks::<32>();
-    let plain = blocks
-        .iter()
-        .take_while(|block| {
-            !block
-                .iter()
-                .fold(false, |any, byte| any | is_special(*byte))
-        })
-        .count();
-    at + plain * 32
+    // Whole blocks without a special byte first; this loop becomes vector code.
+    let (blocks, _) = rest.as_chunks::<16>();
+    let plain = |block: &&[u8; 16]| {
+        !block
+            .iter()
+            .fold(false, |any, byte| any | is_special(*byte))
+    };
+    let mut at = at + blocks.iter().take_while(plain).count() * 16;
+    while let Some(word) = window_at::<8>(bytes, at) {
+        let special = special_bytes(u64::from_le_bytes(*word));
+        if special != 0 {
+            return at + place(special);
+        }
+        at += 8;
+    }
+    at + last_word(bytes, at).map_or(0, |word| place(special_bytes(word)))
+}
+
+/// What is left of `bytes` from `at` on, less than eight bytes, and zeros behind.
+#[inline]
+fn last_word(bytes: &[u8], at: usize) -> Option<u64> {
+    let rest = bytes.get(at..)?;
+    if let Some(word) = bytes.last_chunk::<8>() {
+        let word = u64::from_le_bytes(*word);
+        return word.checked_shr(8 * (8 - rest.len() as u32));
+    }
+    let mut word = [0; 8];
+    word.get_mut(..rest.len())?.copy_from_slice(rest);
+    Some(u64::from_le_bytes(word))
+}
+
+/// The bytes from `at` on, if there are as many.
+#[inline]
+fn window_at<const N: usize>(bytes: &[u8], at: usize) -> Option<&[u8; N]> {
+    bytes.get(at..)?.first_chunk()
+}
+
+/// The first eight bytes.
+#[inline]
+fn first_word(bytes: &[u8; KEY_WINDOW - 1]) -> u64 {
+    let [word @ .., _, _] = *bytes;
+    u64::from_le_bytes(word)
+}
+
+/// Which byte the lowest of the marks is in; they must not all be missing.
+#[inline]
+const fn place(marks: u64) -> usize {
+    (marks.trailing_zeros() / 8) as usize
 }
 
 #[inline]
 const fn is_special(byte: u8) -> bool {
-    byte < 0x20 || byte == b'"' || byte == b'\\'
+    // Swapping two pairs of bytes puts the quote right behind the control characters.
+    byte ^ 2 < 0x21 || byte == b'\\'
 }
 
 /// Sets the top bit of each special byte. Borrows may set bits above a special byte too, so only
@@ -247,12 +327,12 @@ const fn is_special(byte: u8) -> bool {
 const fn special_bytes(word: u64) -> u64 {
     const ONES: u64 = 0x0101_0101_0101_0101;
     const TOPS: u64 = 0x8080_8080_8080_8080;
-    let quotes = (word ^ (ONES * b'"' as u64)).wrapping_sub(ONES);
+    // See `is_special`.
+    let controls_and_quotes = (word ^ (ONES * 2)).wrapping_sub(ONES * 0x21);
     let backslashes = (word ^ (ONES * b'\\' as u64)).wrapping_sub(ONES);
-    let controls = word.wrapping_sub(ONES * 0x20);
     // A byte from 0x80 on is never special, and no other one sets its top bit before the
-    // subtraction: all three can share the mask.
-    (quotes | backslashes | controls) & !word & TOPS
+    // subtraction: both can share the mask.
+    (controls_and_quotes | backslashes) & !word & TOPS
 }
 
 /// End of the escape whose backslash is at `at`. Surrogates need not come in pairs.
@@ -267,7 +347,23 @@ fn escape_end(bytes: &[u8], at: usize) -> Result<usize, Fault> {
     }
 }
 
+#[inline]
 fn number_end(bytes: &[u8], start: usize) -> Result<usize, Fault> {
+    // Most numbers are small integers: one word holds them and what follows.
+    if let Some(word) = window_at::<8>(bytes, start) {
+        let others = other_than_digits(u64::from_le_bytes(*word));
+        if others != 0 {
+            let digits = place(others);
+            let plain = digits == 1 || digits > 1 && word[0] != b'0';
+            if plain && !matches!(word[digits], b'.' | b'e' | b'E') {
+                return Ok(start + digits);
+            }
+        }
+    }
+    any_number_end(bytes, start)
+}
+
+fn any_number_end(bytes: &[u8], start: usize) -> Result<usize, Fault> {
     let mut at = start;
     if bytes.get(at) == Some(&b'-') {
         at += 1;
@@ -291,23 +387,20 @@ fn number_end(bytes: &[u8], start: usize) -> Result<usize, Fault> {
 }
 
 /// End of a run of at least one digit.
+#[inline]
 fn digits_end(bytes: &[u8], start: usize) -> Result<usize, Fault> {
     let mut at = start;
-    while let Some(word) = bytes.get(at..).and_then(<[u8]>::first_chunk::<8>) {
+    let others = loop {
+        let Some(word) = window_at::<8>(bytes, at) else {
+            break last_word(bytes, at).map_or(1, other_than_digits);
+        };
         let others = other_than_digits(u64::from_le_bytes(*word));
         if others != 0 {
-            at += (others.trailing_zeros() / 8) as usize;
-            return if at == start {
-                Err(Fault::at(at))
-            } else {
-                Ok(at)
-            };
+            break others;
         }
         at += 8;
-    }
-    while let Some(b'0'..=b'9') = bytes.get(at) {
-        at += 1;
-    }
+    };
+    at += place(others);
     if at == start {
         Err(Fault::at(at))
     } else {
