@@ -132,6 +132,13 @@ pub fn recognise_call(message: &str) -> Option<CallFrame<'_>> {
     {
         return Some(CallFrame::Call(call));
     }
+    unusual(message)
+}
+
+/// Any message, read member by member. Apart from [`recognise_call`], so that the usual call has
+/// the registers for itself.
+#[inline(never)]
+fn unusual(message: &str) -> Option<CallFrame<'_>> {
     let mut members = Members::default();
     match RawJsonRef::parse_fields(message, DEPTH_MAX, |name, value| members.note(name, value)) {
         Ok(()) => claim(&members),

@@ -1,10 +1,38 @@
 //! Lists that are taken apart after they were validated.
 
-use super::validate::{DEPTH_LIMIT, known_value_end, to_next, value_end};
+use super::validate::{DEPTH_LIMIT, known_value_end, next, value};
 use super::{Members, RawJsonRef};
 
-/// Elements whose places are noted. Most lists that are taken apart are arguments, and few.
-const NOTED: usize = 4;
+/// Bits of the place of an element that is noted.
+const PLACE_BITS: u32 = 21;
+
+/// Where the first elements of a list end, as many as one word holds: most lists that are taken
+/// apart are arguments, and few. The lowest bits are those of the next element; 0 means unknown.
+#[derive(Clone, Copy, Debug)]
+struct Ends(u64);
+
+impl Ends {
+    const UNKNOWN: Self = Self(0);
+
+    /// Notes the end of an element behind `bits` others; gives the bits in use then.
+    #[inline]
+    const fn note(&mut self, bits: u32, end: usize) -> u32 {
+        // Where one does not fit, none of the following does.
+        if bits + PLACE_BITS > u64::BITS || end >= 1 << PLACE_BITS {
+            return bits;
+        }
+        self.0 |= (end as u64) << bits;
+        bits + PLACE_BITS
+    }
+
+    /// The end of the next element, if known.
+    #[inline]
+    const fn take(&mut self) -> Option<usize> {
+        let end = self.0 & ((1 << PLACE_BITS) - 1);
+        self.0 >>= PLACE_BITS;
+        if end == 0 { None } else { Some(end as usize) }
+    }
+}
 
 /// An array whose validation has noted where its first elements end: walking over these costs no
 /// second look at them.
@@ -19,20 +47,20 @@ const NOTED: usize = 4;
 #[derive(Clone, Copy, Debug)]
 pub struct JsonList<'a> {
     json: RawJsonRef<'a>,
-    ends: [u32; NOTED],
+    ends: Ends,
 }
 
 impl<'a> JsonList<'a> {
     /// The empty list.
     pub const EMPTY: Self = Self {
         json: RawJsonRef::trusted("[]"),
-        ends: [0; NOTED],
+        ends: Ends::UNKNOWN,
     };
 
     /// An array of which nothing was noted; `None` for other values.
     #[must_use]
     pub fn new(json: RawJsonRef<'a>) -> Option<Self> {
-        let ends = [0; NOTED];
+        let ends = Ends::UNKNOWN;
         json.is_array().then_some(Self { json, ends })
     }
 
@@ -41,29 +69,27 @@ impl<'a> JsonList<'a> {
     #[must_use]
     #[inline]
     pub fn scan(text: &'a str, depth_max: u32) -> Option<(Self, &'a str)> {
-        let bytes = text.as_bytes();
-        if bytes.first() != Some(&b'[') {
+        let [b'[', rest @ ..] = text.as_bytes() else {
             return None;
-        }
+        };
         let inner = depth_max.min(DEPTH_LIMIT).checked_sub(1)?;
-        let mut ends = [0; NOTED];
-        let mut places = ends.iter_mut();
-        let mut at = to_next(bytes, 1);
-        if bytes.get(at) != Some(&b']') {
+        let mut ends = Ends::UNKNOWN;
+        let mut bits = 0;
+        let mut rest = next(rest);
+        let behind = if let [b']', behind @ ..] = rest {
+            behind
+        } else {
             loop {
-                at = value_end(bytes, at, inner).ok()?;
-                if let Some(place) = places.next() {
-                    *place = u32::try_from(at).unwrap_or(0);
-                }
-                at = to_next(bytes, at);
-                match bytes.get(at)? {
-                    b',' => at = to_next(bytes, at + 1),
-                    b']' => break,
+                rest = value(rest, inner).ok()?;
+                bits = ends.note(bits, text.len() - rest.len());
+                match next(rest) {
+                    [b',', behind @ ..] => rest = next(behind),
+                    [b']', behind @ ..] => break behind,
                     _ => return None,
                 }
             }
-        }
-        let (list, rest) = text.split_at_checked(at + 1)?;
+        };
+        let (list, rest) = text.split_at_checked(text.len() - behind.len())?;
         let json = RawJsonRef::trusted(list);
         Some((Self { json, ends }, rest))
     }
@@ -88,15 +114,14 @@ impl<'a> JsonList<'a> {
 #[derive(Clone, Debug)]
 pub struct Elements<'a> {
     members: Members<'a>,
-    /// Where the next ones end; 0 where that was not noted.
-    ends: [u32; NOTED],
+    ends: Ends,
 }
 
 impl<'a> Elements<'a> {
     pub(super) fn of(json: RawJsonRef<'a>) -> Self {
         Self {
             members: Members::new(json.as_str(), b'['),
-            ends: [0; NOTED],
+            ends: Ends::UNKNOWN,
         }
     }
 }
@@ -107,11 +132,9 @@ impl<'a> Iterator for Elements<'a> {
     #[inline]
     fn next(&mut self) -> Option<Self::Item> {
         let start = self.members.begin()?;
-        let [end, second, third, fourth] = self.ends;
-        self.ends = [second, third, fourth, 0];
-        let end = match end {
-            0 => known_value_end(self.members.text.as_bytes(), start)?,
-            end => end as usize,
+        let end = match self.ends.take() {
+            Some(end) => end,
+            None => known_value_end(self.members.text.as_bytes(), start)?,
         };
         self.members.take(start, end)
     }

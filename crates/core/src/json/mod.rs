@@ -2,6 +2,7 @@
 
 mod list;
 mod text;
+mod token;
 #[cfg(feature = "serde")]
 mod typed;
 mod validate;

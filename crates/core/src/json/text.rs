@@ -29,7 +29,7 @@ pub struct JsonStr<'a> {
 impl<'a> JsonStr<'a> {
     /// Takes a string token off the front of `text`; `None` if no valid one begins there.
     #[must_use]
-    #[inline]
+    #[inline(always)]
     pub fn scan(text: &'a str) -> Option<(Self, &'a str)> {
         if text.as_bytes().first() != Some(&b'"') {
             return None;
