@@ -117,6 +117,52 @@ fn json() -> impl Strategy<Value = String> {
     })
 }
 
+/// Words, windows and blocks are looked at as wholes: whatever decides has to be found at each
+/// place in them, and close to the end of the text, where there are none.
+#[test]
+fn what_decides_is_found_at_every_place() {
+    let specials = [
+        "", r#"\""#, r"\", r"\\", r"\u0041", r"\ud800", r"\x", r"\u12", "\n", "\u{1f}", " ", "!",
+        "#", "[", "]", "\u{7f}", "\u{80}", "é", "\u{ffff}", "😀", r#"""#, r#"":"#, ",",
+    ];
+    for before in 0..=20 {
+        for special in specials {
+            for after in [0, 1, 6, 7, 8, 15, 16, 17, 40] {
+                let (before, after) = ("a".repeat(before), "b".repeat(after));
+                let text = format!("{before}{special}{after}");
+                check(&format!(r#""{text}""#));
+                check(&format!(r#"["{text}","c"]"#));
+                check(&format!(r#"{{"{text}":1}}"#));
+                check(&format!(r#"{{"{text}" : 1,"c":"{text}"}}  "#));
+                check(&format!(
+                    r#"{{"{text}":{{"id":1,"{text}":[]}},"pad":"cccccccccc"}}"#
+                ));
+                check(&format!(r#"{{"{text}"#));
+            }
+        }
+    }
+}
+
+#[test]
+fn numbers_end_at_every_place() {
+    let behind = [
+        "", ".", ".5", ".50e1", "e", "e5", "E+5", "e-", "-", "+", " ", "x", ",", ",2", "]", "\"",
+        "\u{80}",
+    ];
+    for digits in 0..=20 {
+        for first in ["", "-", "0", "-0", "00", "1", "+", "."] {
+            for behind in behind {
+                let number = format!("{first}{}{behind}", "7".repeat(digits));
+                check(&number);
+                check(&format!("[{number}]"));
+                check(&format!("[{number},true,false,null]"));
+                check(&format!(r#"{{"n":{number}}}"#));
+                check(&format!(r#"{{"n":{number},"pad":"cccccccccc"}}"#));
+            }
+        }
+    }
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(2_000))]
 

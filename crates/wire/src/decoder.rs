@@ -85,6 +85,26 @@ impl<'b> Input<'b> {
         self.rest = tail;
         head
     }
+
+    /// Takes the next frame, unmasked, if it is a whole text message of a client and all of it is
+    /// here: nearly all are. Where this gives nothing, nothing was taken, nor was anything found
+    /// to be wrong.
+    #[inline]
+    fn take_text(&mut self, bytes_max: usize) -> Option<&'b mut [u8]> {
+        const FINAL_TEXT: u8 = 0x80 | Opcode::Text as u8;
+        let (head, len) = match *self.rest {
+            [FINAL_TEXT, short @ 0x80..0xfe, ..] => (6, usize::from(short & 0x7f)),
+            [FINAL_TEXT, 0xfe, high, low, ..] => (8, usize::from(u16::from_be_bytes([high, low]))),
+            _ => return None,
+        };
+        let shortest = head == 6 || len >= 126;
+        if !shortest || len > bytes_max || self.rest.len() < head + len {
+            return None;
+        }
+        let (head, payload) = self.take(head + len).split_at_mut(head);
+        frame::mask(payload, *head.last_chunk()?, 0);
+        Some(payload)
+    }
 }
 
 /// Turns a byte stream, in whatever pieces it arrives, into messages.
@@ -190,6 +210,23 @@ impl Decoder {
     /// [`Violation`] when the peer broke a rule or a limit.
     #[inline]
     pub fn next<'a>(
+        &'a mut self,
+        input: &'a mut Input<'_>,
+        limits: &DecodeLimits,
+    ) -> Result<Option<Event<'a>>, Violation> {
+        if self.partial.is_none()
+            && self.role == Role::Server
+            && let Some(payload) = input.take_text(limits.message_bytes_max)
+        {
+            return event(Opcode::Text, payload).map(Some);
+        }
+        self.next_any(input, limits)
+    }
+
+    /// [`next`](Self::next) for all kinds of frames and every way they may lie in the input. Apart
+    /// from it, so that the usual frame has the registers for itself.
+    #[inline(never)]
+    fn next_any<'a>(
         &'a mut self,
         input: &'a mut Input<'_>,
         limits: &DecodeLimits,

@@ -195,24 +195,50 @@ pub const fn header_len(payload_len: usize) -> usize {
 /// ```
 #[inline]
 pub fn mask(payload: &mut [u8], key: [u8; 4], offset: usize) {
-    let mut key = key;
-    key.rotate_left(offset % 4);
-    // Fixed-size blocks become vector code; no unsafe needed.
-    let word = u32::from_ne_bytes(key);
-    let wide = u64::from(word) << 32 | u64::from(word);
-    let (blocks, rest) = payload.as_chunks_mut::<32>();
-    for block in blocks {
-        for lane in block.as_chunks_mut::<8>().0 {
-            *lane = (u64::from_ne_bytes(*lane) ^ wide).to_ne_bytes();
+    let key = u32::from_le_bytes(key);
+    let wide = spread(key, offset);
+    let end = offset.wrapping_add(payload.len());
+    // What whole blocks leave over is masked together with bytes before it that a block has
+    // masked already, so it is looked at first and written last.
+    if let Some(mut last) = payload.last_chunk::<BLOCK>().copied() {
+        mask_block(&mut last, spread(key, end));
+        // Blocks of a fixed size become vector code; no unsafe needed.
+        for block in payload.as_chunks_mut::<BLOCK>().0 {
+            mask_block(block, wide);
+        }
+        if let Some(place) = payload.last_chunk_mut() {
+            *place = last;
+        }
+    } else if let Some(last) = payload.last_chunk::<8>() {
+        let last = (u64::from_le_bytes(*last) ^ spread(key, end)).to_le_bytes();
+        if let Some(first) = payload.first_chunk_mut::<8>() {
+            *first = (u64::from_le_bytes(*first) ^ wide).to_le_bytes();
+        }
+        if let Some(place) = payload.last_chunk_mut() {
+            *place = last;
+        }
+    } else {
+        for (byte, key) in payload.iter_mut().zip(wide.to_le_bytes()) {
+            *byte ^= key;
         }
     }
-    let (words, rest) = rest.as_chunks_mut::<4>();
-    for four in words {
-        *four = (u32::from_ne_bytes(*four) ^ word).to_ne_bytes();
+}
+
+/// Bytes masked at once; eight or a multiple of it.
+const BLOCK: usize = 16;
+
+#[inline]
+fn mask_block(block: &mut [u8; BLOCK], wide: u64) {
+    for lane in block.as_chunks_mut::<8>().0 {
+        *lane = (u64::from_le_bytes(*lane) ^ wide).to_le_bytes();
     }
-    for (byte, key) in rest.iter_mut().zip(key) {
-        *byte ^= key;
-    }
+}
+
+/// The mask of eight bytes that come `offset` bytes into a frame, or any multiple of four later.
+#[inline]
+const fn spread(key: u32, offset: usize) -> u64 {
+    let word = key.rotate_right(8 * (offset % 4) as u32) as u64;
+    word << 32 | word
 }
 
 #[cfg(test)]

@@ -89,7 +89,7 @@ fn escaped_string(text: &[u8], mut rest: &[u8]) -> Result<StringEnd, Left> {
             }
             [b'\\', behind @ ..] => {
                 escaped = true;
-                rest = skip_plain(escape(behind).ok_or(Left::of(rest))?);
+                rest = skip_plain(escape(behind).ok_or_else(|| Left::of(rest))?);
             }
             _ => return Err(Left::of(rest)),
         }
@@ -251,7 +251,7 @@ fn digits(text: &[u8]) -> Result<&[u8], Left> {
 /// What is behind `word`.
 #[inline]
 fn word<'a>(rest: &'a [u8], word: &[u8]) -> Result<&'a [u8], Left> {
-    rest.strip_prefix(word).ok_or(Left::of(rest))
+    rest.strip_prefix(word).ok_or_else(|| Left::of(rest))
 }
 
 /// Which byte the lowest mark is in; there has to be one.
