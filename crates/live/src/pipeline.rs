@@ -216,15 +216,16 @@ impl<S: Send + Sync + 'static, U: User> Live<S, U> {
         if let Some(frame) = recognise_binary(text.as_bytes()) {
             return Begun::Claimed(self.binary_frame(&caller(), frame, None));
         }
-        match recognise_call(text) {
+        // Not moved out of where it was written: it is large.
+        match &recognise_call(text) {
             None => Begun::Unclaimed,
             Some(CallFrame::TooDeep { id }) => {
                 let error = LiveError::new(code::INVALID_REQUEST, "Nested too deep");
                 let reply = Reply::to_call(&id.to_cow(), failure(id.as_json(), &error));
                 Begun::ready(Some(reply))
             }
-            Some(CallFrame::Call(call)) => self.call(caller, &call),
-            Some(CallFrame::Batch(batch)) => Begun::Claimed(self.batch(&caller(), &batch)),
+            Some(CallFrame::Call(call)) => self.call(caller, call),
+            Some(CallFrame::Batch(batch)) => Begun::Claimed(self.batch(&caller(), batch)),
         }
     }
 

@@ -122,15 +122,12 @@ impl<'a> CallBatch<'a> {
 /// ```
 #[must_use]
 pub fn recognise_call(message: &str) -> Option<CallFrame<'_>> {
+    if let Some(call) = usual(message) {
+        return Some(CallFrame::Call(call));
+    }
     let bytes = message.as_bytes();
     if bytes.len() < CALL_BYTES_MIN || bytes[0] != b'{' || !matches!(bytes[2], b'r' | b'b') {
         return None;
-    }
-    // Ends like a list in an object: most others show here that they are others.
-    if message.ends_with("]}")
-        && let Some(call) = usual(message)
-    {
-        return Some(CallFrame::Call(call));
     }
     unusual(message)
 }
@@ -157,7 +154,11 @@ fn unusual(message: &str) -> Option<CallFrame<'_>> {
 /// like that, and need no names compared. All others are read member by member.
 #[inline]
 fn usual(message: &str) -> Option<CallRequest<'_>> {
+    // Ends like a list in an object: most others show here that they are others.
     let rest = message.strip_prefix(r#"{"rpc":"#)?;
+    if !rest.ends_with("]}") {
+        return None;
+    }
     let (path, rest) = JsonStr::scan(rest)?;
     let (id, rest) = JsonStr::scan(rest.strip_prefix(r#","id":"#)?)?;
     let (list, rest) = JsonList::scan(rest.strip_prefix(r#","args":"#)?, DEPTH_MAX - 1)?;

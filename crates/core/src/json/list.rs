@@ -14,11 +14,11 @@ struct Ends(u64);
 impl Ends {
     const UNKNOWN: Self = Self(0);
 
-    /// Notes the end of an element behind `bits` others; gives the bits in use then.
+    /// Notes the end of an element if there is room for it behind `bits` of others; gives the bits
+    /// in use then. No end may take more than [`PLACE_BITS`].
     #[inline]
     const fn note(&mut self, bits: u32, end: usize) -> u32 {
-        // Where one does not fit, none of the following does.
-        if bits + PLACE_BITS > u64::BITS || end >= 1 << PLACE_BITS {
+        if bits > u64::BITS - PLACE_BITS {
             return bits;
         }
         self.0 |= (end as u64) << bits;
@@ -67,14 +67,16 @@ impl<'a> JsonList<'a> {
     /// Takes an array off the front of `text`, nested at most `depth_max` deep, itself included;
     /// `None` if no valid one begins there.
     #[must_use]
-    #[inline]
+    #[inline(always)]
     pub fn scan(text: &'a str, depth_max: u32) -> Option<(Self, &'a str)> {
         let [b'[', rest @ ..] = text.as_bytes() else {
             return None;
         };
         let inner = depth_max.min(DEPTH_LIMIT).checked_sub(1)?;
         let mut ends = Ends::UNKNOWN;
-        let mut bits = 0;
+        // In texts that are too long for it nothing is noted.
+        let fits = text.len() < 1 << PLACE_BITS;
+        let mut bits = if fits { 0 } else { u64::BITS };
         let mut rest = next(rest);
         let behind = if let [b']', behind @ ..] = rest {
             behind

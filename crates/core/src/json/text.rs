@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 
 use super::RawJsonRef;
-use super::validate::string_end;
+use super::token;
 
 /// A JSON string token as it stood in a frame.
 ///
@@ -31,11 +31,11 @@ impl<'a> JsonStr<'a> {
     #[must_use]
     #[inline(always)]
     pub fn scan(text: &'a str) -> Option<(Self, &'a str)> {
-        if text.as_bytes().first() != Some(&b'"') {
+        let [b'"', inner @ ..] = text.as_bytes() else {
             return None;
-        }
-        let end = string_end(text.as_bytes(), 0).ok()?;
-        let (raw, rest) = text.split_at(end.at());
+        };
+        let end = token::string(inner).ok()?;
+        let (raw, rest) = text.split_at_checked(1 + end.at())?;
         let escaped = end.escaped();
         Some((Self { raw, escaped }, rest))
     }

@@ -172,27 +172,40 @@ pub(super) fn short_key(rest: &[u8]) -> Option<&[u8]> {
 /// What is behind a number that begins with a digit. It ends where it cannot go on.
 #[inline]
 pub(super) fn number(rest: &[u8]) -> Result<&[u8], Left> {
-    // Most are small integers: one word holds them and what follows.
-    if let Some(word) = rest.first_chunk::<8>() {
-        let others = other_than_digits(u64::from_le_bytes(*word));
-        if others != 0 {
-            let digits = place(others);
-            let plain = digits == 1 || rest[0] != b'0';
-            if plain && !matches!(rest[digits], b'.' | b'e' | b'E') {
-                return Ok(&rest[digits..]);
-            }
+    // Most are integers that end within a word, or within two if they tell a time.
+    if let Some((word, behind)) = rest.split_first_chunk::<8>() {
+        let mut digits = 0;
+        let mut others = other_than_digits(u64::from_le_bytes(*word));
+        if others == 0
+            && let Some(word) = behind.first_chunk::<8>()
+        {
+            digits = 8;
+            others = other_than_digits(u64::from_le_bytes(*word));
+        }
+        digits += if others == 0 { 0 } else { place(others) };
+        if others != 0 && (digits == 1 || rest[0] != b'0') {
+            let behind = &rest[digits..];
+            return match behind {
+                [b'.' | b'e' | b'E', ..] => fraction(behind).map(|left| last(behind, left)),
+                _ => Ok(behind),
+            };
         }
     }
     any_number(rest).map(|left| last(rest, left))
 }
 
-/// Gives how many bytes are left behind a number.
+/// Gives how many bytes are left behind a number without its sign.
 #[inline(never)]
 fn any_number(rest: &[u8]) -> Result<usize, Left> {
-    let mut rest = match rest {
-        [b'0', behind @ ..] => behind,
-        _ => digits(rest)?,
-    };
+    match rest {
+        [b'0', behind @ ..] => fraction(behind),
+        _ => fraction(digits(rest)?),
+    }
+}
+
+/// Gives how many bytes are left behind what may follow the integer of a number.
+#[inline(never)]
+fn fraction(mut rest: &[u8]) -> Result<usize, Left> {
     if let [b'.', behind @ ..] = rest {
         rest = digits(behind)?;
     }
