@@ -56,63 +56,78 @@ impl StringEnd {
 #[inline(always)]
 pub(super) fn string(text: &[u8]) -> Result<StringEnd, Left> {
     // Most strings are short words, over within eight bytes.
-    let mut plain = 0;
-    if let Some(word) = text.first_chunk::<8>() {
+    let Some((word, behind)) = text.split_first_chunk::<8>() else {
+        return long_string(text, text);
+    };
+    let marks = perhaps_special(u64::from_le_bytes(*word));
+    if marks == 0 {
+        return long_string(text, behind);
+    }
+    if text[place(marks)] == b'"' {
+        return Ok(StringEnd::new(place(marks) + 1, false));
+    }
+    long_string(text, text)
+}
+
+/// Words in which the end of a text is looked for before more is made of it.
+const WORDS_FIRST: usize = 4;
+
+/// [`string`] for those that do not end within eight bytes. What is before `rest` in `text` is
+/// plain.
+#[inline(never)]
+fn long_string(text: &[u8], mut rest: &[u8]) -> Result<StringEnd, Left> {
+    for _ in 0..WORDS_FIRST {
+        let Some((word, behind)) = rest.split_first_chunk::<8>() else {
+            break;
+        };
         let marks = perhaps_special(u64::from_le_bytes(*word));
-        if marks == 0 {
-            plain = 8;
-        } else if text[place(marks)] == b'"' {
-            return Ok(StringEnd::new(place(marks) + 1, false));
+        if marks != 0 {
+            let at = place(marks);
+            if rest[at] == b'"' {
+                return Ok(StringEnd::new(text.len() - rest.len() + at + 1, false));
+            }
+            break;
         }
+        rest = behind;
     }
-    long_string(text, plain)
+    any_string(text, rest)
 }
 
-/// [`string`] for all that do not end within eight bytes; the first `plain` ones hold nothing
-/// special.
+/// [`long_string`] of every kind.
 #[inline(never)]
-fn long_string(text: &[u8], plain: usize) -> Result<StringEnd, Left> {
-    match skip_plain(text.get(plain..).unwrap_or_default()) {
-        [b'"', behind @ ..] => Ok(StringEnd::new(text.len() - behind.len(), false)),
-        rest => escaped_string(text, rest),
-    }
-}
-
-/// [`string`] from the first special byte on, where `rest` begins.
-#[inline(never)]
-fn escaped_string(text: &[u8], mut rest: &[u8]) -> Result<StringEnd, Left> {
+fn any_string(text: &[u8], mut rest: &[u8]) -> Result<StringEnd, Left> {
     let mut escaped = false;
     loop {
+        rest = skip_plain(rest);
         match rest {
             [b'"', behind @ ..] => {
                 return Ok(StringEnd::new(text.len() - behind.len(), escaped));
             }
             [b'\\', behind @ ..] => {
                 escaped = true;
-                rest = skip_plain(escape(behind).ok_or_else(|| Left::of(rest))?);
+                rest = escape(behind).ok_or_else(|| Left::of(rest))?;
             }
             _ => return Err(Left::of(rest)),
         }
     }
 }
 
-/// Words looked at before blocks are: most texts end within them.
-const WORDS_FIRST: usize = 4;
-
 /// What is left from the first quote, backslash or control character on.
-#[inline(always)]
+#[inline]
 fn skip_plain(mut rest: &[u8]) -> &[u8] {
-    for _ in 0..WORDS_FIRST {
-        let Some((word, behind)) = rest.split_first_chunk::<8>() else {
-            return skip_plain_bytes(rest);
-        };
+    while let Some((word, behind)) = rest.split_first_chunk::<8>() {
         let special = special_bytes(u64::from_le_bytes(*word));
         if special != 0 {
             return &rest[place(special)..];
         }
-        rest = behind;
+        rest = skip_plain_blocks(behind);
     }
-    // Whole blocks without a special byte; this loop becomes vector code.
+    skip_plain_bytes(rest)
+}
+
+/// Skips whole blocks of 16 bytes without a special one; this loop becomes vector code.
+#[inline]
+fn skip_plain_blocks(mut rest: &[u8]) -> &[u8] {
     while let Some((block, behind)) = rest.split_first_chunk::<16>()
         && !block
             .iter()
@@ -120,14 +135,7 @@ fn skip_plain(mut rest: &[u8]) -> &[u8] {
     {
         rest = behind;
     }
-    while let Some((word, behind)) = rest.split_first_chunk::<8>() {
-        let special = special_bytes(u64::from_le_bytes(*word));
-        if special != 0 {
-            return &rest[place(special)..];
-        }
-        rest = behind;
-    }
-    skip_plain_bytes(rest)
+    rest
 }
 
 #[inline]
@@ -165,12 +173,12 @@ pub(super) fn short_key(rest: &[u8]) -> Option<&[u8]> {
         return None;
     }
     let at = place(marks);
-    let ends = window[at + 1] == b'"' && window[at + 2] == b':' && window[at + 3] > b' ';
+    let ends = [window[at + 1], window[at + 2]] == *b"\":" && window[at + 3] > b' ';
     if ends { rest.get(at + 3..) } else { None }
 }
 
 /// What is behind a number that begins with a digit. It ends where it cannot go on.
-#[inline]
+#[inline(always)]
 pub(super) fn number(rest: &[u8]) -> Result<&[u8], Left> {
     // Most are integers that end within a word, or within two if they tell a time.
     if let Some((word, behind)) = rest.split_first_chunk::<8>() {

@@ -53,16 +53,28 @@ pub(super) fn value_end(bytes: &[u8], start: usize, depth_max: u32) -> Result<us
 /// What is behind the value that `rest` begins with.
 #[inline]
 pub(super) fn value(rest: &[u8], depth_max: u32) -> Result<&[u8], Left> {
-    match rest {
+    let left = match rest {
         // Most members are texts.
-        [b'"', text @ ..] => token::string(text).map(|end| end.rest(text)),
-        _ => any_value(rest, depth_max).map(|left| token::last(rest, left)),
+        [b'"', text @ ..] => return token::string(text).map(|end| end.rest(text)),
+        [b'{' | b'[', ..] => container(rest, depth_max),
+        _ => other_scalar(rest),
+    };
+    left.map(|left| token::last(rest, left))
+}
+
+/// Gives how many bytes are left behind a number or a word.
+#[inline(never)]
+fn other_scalar(rest: &[u8]) -> Result<usize, Left> {
+    match rest {
+        [b'0'..=b'9', ..] => token::number(rest).map(<[u8]>::len),
+        _ => token::rarer(rest).map(<[u8]>::len),
     }
 }
 
-/// Follows a value of any kind; gives how many bytes are left behind it. One loop whose state
-/// stays in registers.
-fn any_value(text: &[u8], depth_max: u32) -> Result<usize, Left> {
+/// Follows an array or object; gives how many bytes are left behind it. One loop whose state stays
+/// in registers.
+#[inline(never)]
+fn container(text: &[u8], depth_max: u32) -> Result<usize, Left> {
     let mut rest = text;
     // What closes the innermost open container; the bits tell of those around it, beginning with
     // the lowest, whether they are objects.
@@ -70,9 +82,11 @@ fn any_value(text: &[u8], depth_max: u32) -> Result<usize, Left> {
     let mut objects = 0_u128;
     let mut depth = 0;
     loop {
-        if close == b'}' {
-            rest = key(rest)?;
-        }
+        rest = if close == b'}' {
+            key(rest)?
+        } else {
+            next(rest)
+        };
         let Some((first, behind)) = rest.split_first() else {
             return Err(Left::of(rest));
         };
@@ -93,24 +107,27 @@ fn any_value(text: &[u8], depth_max: u32) -> Result<usize, Left> {
                     continue;
                 }
                 rest = inner.get(1..).unwrap_or_default();
+                if depth == 0 {
+                    return Ok(rest.len());
+                }
             }
             _ => rest = token::rarer(rest)?,
         }
         // Closes what ends here, and goes on if another value follows.
         loop {
-            if depth == 0 {
-                return Ok(rest.len());
-            }
             let Some((byte, behind)) = rest.split_first() else {
                 return Err(Left::of(rest));
             };
             if *byte == b',' {
-                rest = next(behind);
+                rest = behind;
                 break;
             }
             if *byte == close {
                 rest = behind;
                 depth -= 1;
+                if depth == 0 {
+                    return Ok(rest.len());
+                }
                 close = if objects & 1 == 1 { b'}' } else { b']' };
                 objects >>= 1;
             } else if is_blank(*byte) {
@@ -122,7 +139,7 @@ fn any_value(text: &[u8], depth_max: u32) -> Result<usize, Left> {
     }
 }
 
-/// What is behind a key, its colon and the blanks after it.
+/// What is behind a key, its colon and the blanks around them.
 #[inline]
 fn key(rest: &[u8]) -> Result<&[u8], Left> {
     // A short key without escapes, a colon and no blank: one window shows it all.
@@ -133,6 +150,7 @@ fn key(rest: &[u8]) -> Result<&[u8], Left> {
 }
 
 fn any_key(rest: &[u8]) -> Result<&[u8], Left> {
+    let rest = next(rest);
     let [b'"', text @ ..] = rest else {
         return Err(Left::of(rest));
     };
