@@ -170,6 +170,22 @@ mod tests {
     }
 
     #[test]
+    fn places_that_do_not_fit_are_found_again() {
+        let long = format!("\"{}\"", "x".repeat(1 << PLACE_BITS));
+        for text in [
+            format!("[1,{long},[2]]"),
+            format!("[{long},1,{long},\"]\"]"),
+            format!("[[1],2,\"3\",4,{long}]"),
+        ] {
+            let (list, rest) = JsonList::scan(&text, 64).unwrap();
+            let walked = RawJsonRef::parse_str(&text).unwrap().elements();
+            assert!(list.elements().eq(walked) && rest.is_empty());
+        }
+        let (list, _) = JsonList::scan("[1,22,333,4444]", 64).unwrap();
+        assert_eq!(list.ends.0, 2 | 5 << PLACE_BITS | 9 << (2 * PLACE_BITS));
+    }
+
+    #[test]
     fn what_is_no_list_is_refused() {
         for text in [
             "", "[", "[1", "[1,]", "[,1]", "[1 2]", "{}", "1", "[1}", "[nul]", " []", "[\"a]",
