@@ -57,16 +57,17 @@ impl StringEnd {
 pub(super) fn string(text: &[u8]) -> Result<StringEnd, Left> {
     // Most strings are short words, over within eight bytes.
     let Some((word, behind)) = text.split_first_chunk::<8>() else {
-        return long_string(text, text);
+        return any_string(text, text);
     };
-    let marks = perhaps_special(u64::from_le_bytes(*word));
-    if marks == 0 {
+    let special = special_bytes(u64::from_le_bytes(*word));
+    if special == 0 {
         return long_string(text, behind);
     }
-    if text[place(marks)] == b'"' {
-        return Ok(StringEnd::new(place(marks) + 1, false));
+    let at = place(special);
+    if text[at] == b'"' {
+        return Ok(StringEnd::new(at + 1, false));
     }
-    long_string(text, text)
+    any_string(text, text)
 }
 
 /// Words in which the end of a text is looked for before more is made of it.
@@ -80,9 +81,9 @@ fn long_string(text: &[u8], mut rest: &[u8]) -> Result<StringEnd, Left> {
         let Some((word, behind)) = rest.split_first_chunk::<8>() else {
             break;
         };
-        let marks = perhaps_special(u64::from_le_bytes(*word));
-        if marks != 0 {
-            let at = place(marks);
+        let special = special_bytes(u64::from_le_bytes(*word));
+        if special != 0 {
+            let at = place(special);
             if rest[at] == b'"' {
                 return Ok(StringEnd::new(text.len() - rest.len() + at + 1, false));
             }
@@ -115,19 +116,26 @@ fn any_string(text: &[u8], mut rest: &[u8]) -> Result<StringEnd, Left> {
 /// What is left from the first quote, backslash or control character on.
 #[inline]
 fn skip_plain(mut rest: &[u8]) -> &[u8] {
+    let mut words = 0;
     while let Some((word, behind)) = rest.split_first_chunk::<8>() {
         let special = special_bytes(u64::from_le_bytes(*word));
         if special != 0 {
             return &rest[place(special)..];
         }
-        rest = skip_plain_blocks(behind);
+        rest = behind;
+        words += 1;
+        if words == WORDS_FIRST {
+            rest = last(rest, plain_blocks_left(rest));
+            words = 0;
+        }
     }
     skip_plain_bytes(rest)
 }
 
-/// Skips whole blocks of 16 bytes without a special one; this loop becomes vector code.
-#[inline]
-fn skip_plain_blocks(mut rest: &[u8]) -> &[u8] {
+/// How many bytes are left behind whole blocks of 16 without a special one; this loop becomes
+/// vector code.
+#[inline(never)]
+fn plain_blocks_left(mut rest: &[u8]) -> usize {
     while let Some((block, behind)) = rest.split_first_chunk::<16>()
         && !block
             .iter()
@@ -135,7 +143,7 @@ fn skip_plain_blocks(mut rest: &[u8]) -> &[u8] {
     {
         rest = behind;
     }
-    rest
+    rest.len()
 }
 
 #[inline]
@@ -163,18 +171,22 @@ fn escape(rest: &[u8]) -> Option<&[u8]> {
     }
 }
 
-/// What is behind a short key without escapes and its colon, unless a blank follows.
+/// What is behind a short key without escapes and the colon right behind it.
 #[inline]
 pub(super) fn short_key(rest: &[u8]) -> Option<&[u8]> {
-    let window = rest.first_chunk::<11>()?;
-    let [quote, a, b, c, d, e, f, g, h, ..] = *window;
-    let marks = perhaps_special(u64::from_le_bytes([a, b, c, d, e, f, g, h]));
-    if quote != b'"' || marks == 0 {
+    // An opening quote, a word that has to hold the closing one, and the colon.
+    let window = rest.first_chunk::<10>()?;
+    let [quote, a, b, c, d, e, f, g, h, _] = *window;
+    let special = special_bytes(u64::from_le_bytes([a, b, c, d, e, f, g, h]));
+    if quote != b'"' || special == 0 {
         return None;
     }
-    let at = place(marks);
-    let ends = [window[at + 1], window[at + 2]] == *b"\":" && window[at + 3] > b' ';
-    if ends { rest.get(at + 3..) } else { None }
+    let at = place(special) + 1;
+    if [window[at], window[at + 1]] == *b"\":" {
+        rest.get(at + 2..)
+    } else {
+        None
+    }
 }
 
 /// What is behind a number that begins with a digit. It ends where it cannot go on.
@@ -275,7 +287,7 @@ fn word<'a>(rest: &'a [u8], word: &[u8]) -> Result<&'a [u8], Left> {
     rest.strip_prefix(word).ok_or_else(|| Left::of(rest))
 }
 
-/// Which byte the lowest mark is in; there has to be one.
+/// Which byte the lowest mark is in; 8 if there is none.
 #[inline]
 const fn place(marks: u64) -> usize {
     (marks.trailing_zeros() / 8) as usize
@@ -291,21 +303,14 @@ const fn is_special(byte: u8) -> bool {
 /// the lowest set bit is exact.
 #[inline]
 const fn special_bytes(word: u64) -> u64 {
-    // A byte from 0x80 on is never special, and no other one sets its top bit before the
-    // subtractions: both can share the mask.
-    perhaps_special(word) & !word
-}
-
-/// [`special_bytes`], but bytes from 0x80 on may be taken for special ones: enough where a mark
-/// that turns out not to be at a quote leads to a closer look anyway.
-#[inline]
-const fn perhaps_special(word: u64) -> u64 {
     const ONES: u64 = 0x0101_0101_0101_0101;
     const TOPS: u64 = 0x8080_8080_8080_8080;
     // See `is_special`.
     let controls_and_quotes = (word ^ (ONES * 2)).wrapping_sub(ONES * 0x21);
     let backslashes = (word ^ (ONES * b'\\' as u64)).wrapping_sub(ONES);
-    (controls_and_quotes | backslashes) & TOPS
+    // A byte from 0x80 on is never special, and no other one sets its top bit before the
+    // subtractions: both can share the mask.
+    (controls_and_quotes | backslashes) & !word & TOPS
 }
 
 /// Sets the top bit of each byte that is no digit. Carries may set bits above such a byte too, so

@@ -142,21 +142,28 @@ fn container(text: &[u8], depth_max: u32) -> Result<usize, Left> {
 /// What is behind a key, its colon and the blanks around them.
 #[inline]
 fn key(rest: &[u8]) -> Result<&[u8], Left> {
-    // A short key without escapes, a colon and no blank: one window shows it all.
-    if let Some(behind) = token::short_key(rest) {
-        return Ok(behind);
+    match token::short_key(rest) {
+        Some(behind) => Ok(next(behind)),
+        None => any_key(rest).map(|left| token::last(rest, left)),
     }
-    any_key(rest)
 }
 
-fn any_key(rest: &[u8]) -> Result<&[u8], Left> {
-    let rest = next(rest);
+/// Gives how many bytes are left behind a key that is longer, or has blanks or escapes.
+#[inline(never)]
+fn any_key(rest: &[u8]) -> Result<usize, Left> {
+    let rest = match rest {
+        [b'"', ..] => rest,
+        _ => next(rest),
+    };
+    if let Some(behind) = token::short_key(rest) {
+        return Ok(next(behind).len());
+    }
     let [b'"', text @ ..] = rest else {
         return Err(Left::of(rest));
     };
     let rest = next(token::string(text)?.rest(text));
     match rest {
-        [b':', behind @ ..] => Ok(next(behind)),
+        [b':', behind @ ..] => Ok(next(behind).len()),
         _ => Err(Left::of(rest)),
     }
 }
@@ -173,8 +180,11 @@ pub(super) fn next(rest: &[u8]) -> &[u8] {
 
 /// Apart from [`next`], so that its loop does not take registers from those who call it.
 #[inline(never)]
-fn behind_blanks(rest: &[u8]) -> &[u8] {
-    rest.get(skip_blanks(rest, 0)..).unwrap_or_default()
+fn behind_blanks(mut rest: &[u8]) -> &[u8] {
+    while let [b' ' | b'\t' | b'\n' | b'\r', behind @ ..] = rest {
+        rest = behind;
+    }
+    rest
 }
 
 #[inline]
