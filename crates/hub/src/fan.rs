@@ -10,7 +10,7 @@ use millstream_wire as wire;
 use crate::Hub;
 use crate::backlog::Audience;
 use crate::coalesce::{Entry, Slot};
-use crate::hub::Source;
+use crate::hub::{NO_TURN, Source};
 use crate::publish::{Delivery, Member};
 use crate::turn::{ChunkKey, Direct, Shared};
 
@@ -73,11 +73,7 @@ impl Hub {
     /// too. A connection with more than `control_bytes_max` unsent bytes beyond
     /// `backlog_bytes_max` is closed instead.
     pub fn reply(&mut self, conn: Key, topic: &str, event: &str, data: RawJsonRef<'_>) -> Sent {
-        if self.conns.get(conn).is_none_or(|state| state.closing) {
-            return Sent::Gone;
-        }
-        self.control(conn, |out| wire::encode_send(out, topic, event, data));
-        Sent::Queued
+        self.control(conn, |out| wire::encode_send(out, topic, event, data))
     }
 
     /// The same for the success of a call, see [`wire::encode_success`].
@@ -87,11 +83,7 @@ impl Hub {
         id: RawJsonRef<'_>,
         data: Option<RawJsonRef<'_>>,
     ) -> Sent {
-        if self.conns.get(conn).is_none_or(|state| state.closing) {
-            return Sent::Gone;
-        }
-        self.control(conn, |out| wire::encode_success(out, id, data));
-        Sent::Queued
+        self.control(conn, |out| wire::encode_success(out, id, data))
     }
 
     /// Sends a text message of the application's own making.
@@ -212,12 +204,15 @@ impl Hub {
     }
 
     /// Adds a frame that must not be lost: control frames, replies, gap marks.
-    pub(crate) fn control(&mut self, conn: Key, encode: impl FnOnce(&mut Vec<u8>)) {
-        if self.conns.get(conn).is_some_and(|conn| !conn.closing) {
-            let start = self.arena.len();
-            encode(&mut self.arena);
-            self.place(conn, start);
+    #[inline]
+    pub(crate) fn control(&mut self, conn: Key, encode: impl FnOnce(&mut Vec<u8>)) -> Sent {
+        if self.conns.get(conn).is_none_or(|state| state.closing) {
+            return Sent::Gone;
         }
+        let start = self.arena.len();
+        encode(&mut self.arena);
+        self.place(conn, start);
+        Sent::Queued
     }
 
     /// Adds a frame of the application, unless the connection is too far behind.
@@ -241,20 +236,27 @@ impl Hub {
     }
 
     /// Gives what was just written to the arena to a connection.
+    #[inline]
     fn place(&mut self, conn: Key, start: usize) {
         let stamp = self.stamp(Source::Conn(conn.index));
         let end = self.arena.len();
         self.turn_bytes += end - start;
+        let mut turn = NO_TURN;
         if let Some(conn) = self.conns.get_mut(conn) {
             conn.messages_out += 1;
             conn.bytes_out += (end - start) as u64;
+            turn = conn.turn;
         }
         let offset = |at: usize| u32::try_from(at).unwrap_or(u32::MAX);
         let (start, end) = (offset(start), offset(end));
-        let turn = self.turn_of(conn.index);
-        match turn.direct.last_mut() {
+        // With the stamp of the connection's last frame, nothing came between: one piece.
+        let turn = self.turns.get_mut(turn as usize);
+        match turn.and_then(|turn| turn.direct.last_mut()) {
             Some(last) if last.stamp == stamp && last.end == start => last.end = end,
-            _ => turn.direct.push(Direct { stamp, start, end }),
+            _ => self
+                .turn_of(conn.index)
+                .direct
+                .push(Direct { stamp, start, end }),
         }
     }
 

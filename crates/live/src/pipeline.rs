@@ -284,7 +284,7 @@ impl<S: Send + Sync + 'static, U: User> Live<S, U> {
         let observer = app.on_error.is_some().then(|| ctx.clone());
         // Written where it stays: a result that is handed on by value is copied at every step.
         let mut begun = Begun::Unclaimed;
-        let begin = AssertUnwindSafe(|| match entry.begin(function, ctx, &list) {
+        let begin = AssertUnwindSafe(|| match entry.begin(function, ctx, list) {
             Started::Done(Ok(data)) => begun = succeeded(call, data),
             Started::Done(Err(error)) => begun = failed(call, observer.as_ref(), error),
             Started::Waits(running) => {
@@ -419,9 +419,10 @@ where
 }
 
 /// The arguments in their frame.
-fn arguments<'a>(call: &CallRequest<'a>) -> Result<JsonList<'a>, LiveError> {
-    match call.args {
-        CallArgs::Absent => Ok(JsonList::EMPTY),
+#[inline]
+fn arguments<'c, 'a>(call: &'c CallRequest<'a>) -> Result<&'c JsonList<'a>, LiveError> {
+    match &call.args {
+        CallArgs::Absent => Ok(&JsonList::EMPTY),
         CallArgs::List(list) => Ok(list),
         CallArgs::NotAList => {
             let text = "args must be an array";
