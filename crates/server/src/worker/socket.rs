@@ -68,14 +68,14 @@ impl Io {
     /// Reads what is there; `Ok(0)` is the end.
     pub(crate) fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
         match self {
-            Self::Plain(stream) => retry(|| stream.read(buf)),
+            Self::Plain(stream) => retry(|| receive(stream, buf)),
             Self::Tls(tls) => tls.read(buf),
         }
     }
 
     pub(crate) fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         match self {
-            Self::Plain(stream) => retry(|| stream.write(bytes)),
+            Self::Plain(stream) => retry(|| send(stream, bytes)),
             Self::Tls(tls) => tls.write([bytes]),
         }
     }
@@ -104,6 +104,31 @@ impl Io {
         }
         let _ = self.source().shutdown(Shutdown::Write);
     }
+}
+
+/// Straight to the system: the C library would make this a point where a thread can be cancelled,
+/// at two atomic operations for every frame that goes out.
+#[cfg(target_os = "linux")]
+#[inline]
+fn send(stream: &TcpStream, bytes: &[u8]) -> io::Result<usize> {
+    let flags = rustix::net::SendFlags::NOSIGNAL;
+    Ok(rustix::net::send(stream, bytes, flags)?)
+}
+
+#[cfg(target_os = "linux")]
+#[inline]
+fn receive(stream: &TcpStream, buf: &mut [u8]) -> io::Result<usize> {
+    Ok(rustix::io::read(stream, buf)?)
+}
+
+#[cfg(not(target_os = "linux"))]
+fn send(mut stream: &TcpStream, bytes: &[u8]) -> io::Result<usize> {
+    stream.write(bytes)
+}
+
+#[cfg(not(target_os = "linux"))]
+fn receive(mut stream: &TcpStream, buf: &mut [u8]) -> io::Result<usize> {
+    stream.read(buf)
 }
 
 impl Tls {
