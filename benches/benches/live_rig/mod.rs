@@ -7,7 +7,9 @@ use std::time::Duration;
 
 use millstream_core::{ConnId, Key, Millis, RawJson, RawJsonRef};
 use millstream_hub::{BatchMember, History, PublishError, PublishOptions, Published, Snapshot};
-use millstream_live::{App, Begun, BoxFuture, Caller, Ctx, Live, LiveError, Module, Platform};
+use millstream_live::{
+    App, Begun, BoxFuture, Caller, Ctx, Live, LiveError, Module, Origin, Platform,
+};
 use millstream_wire::encode_success;
 
 /// Takes everything and does nothing.
@@ -77,8 +79,7 @@ impl Platform for Nowhere {
 
 /// An application with calls that do next to nothing.
 pub(crate) struct Rig {
-    live: Live<(), ()>,
-    caller: Caller<()>,
+    origin: Origin<(), ()>,
 }
 
 impl Rig {
@@ -100,18 +101,18 @@ impl Rig {
             index: 1,
             generation: 1,
         };
+        let caller = Caller {
+            conn: Some(ConnId::new(0, key)),
+            ..Caller::nobody()
+        };
         Self {
-            live: Live::new(app, Arc::new(Nowhere)),
-            caller: Caller {
-                conn: Some(ConnId::new(0, key)),
-                ..Caller::nobody()
-            },
+            origin: Live::new(app, Arc::new(Nowhere)).origin(caller),
         }
     }
 
     /// From a frame's text to the reply in a connection's output.
     pub(crate) fn call(&self, frame: &str, out: &mut Vec<u8>) {
-        match self.live.begin_text(|| self.caller.clone(), frame) {
+        match self.origin.begin_text(frame) {
             Begun::Answered(Some(answer)) => encode_success(out, answer.id(), answer.data()),
             other => panic!("it has an answer, at once: {other:?}"),
         }

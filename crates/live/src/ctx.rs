@@ -17,7 +17,8 @@ use crate::closing::Closed;
 use crate::engine::Engine;
 use crate::error::{LiveError, code};
 use crate::input::Input;
-use crate::platform::{Caller, Client, Platform};
+use crate::origin::Origin;
+use crate::platform::{Client, Platform};
 use crate::publish::{BatchEvent, Outgoing};
 use crate::upload::Upload;
 use crate::user::User;
@@ -31,8 +32,7 @@ use crate::user::User;
 pub struct Ctx<S, U>(triomphe::Arc<Inner<S, U>>);
 
 struct Inner<S, U> {
-    engine: Arc<Engine<S, U>>,
-    caller: Caller<U>,
+    origin: Origin<S, U>,
     path: CtxPath,
     /// Most calls bring nothing.
     brought: Option<Box<Brought>>,
@@ -87,22 +87,16 @@ impl<S, U: User> fmt::Debug for Ctx<S, U> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Ctx")
             .field("path", &self.path())
-            .field("caller", &self.0.caller)
+            .field("caller", self.0.origin.caller())
             .finish_non_exhaustive()
     }
 }
 
 impl<S, U: User> Ctx<S, U> {
     #[inline]
-    pub(crate) fn new(
-        engine: Arc<Engine<S, U>>,
-        caller: Caller<U>,
-        path: CtxPath,
-        brought: Option<Box<Brought>>,
-    ) -> Self {
+    pub(crate) fn new(origin: Origin<S, U>, path: CtxPath, brought: Option<Box<Brought>>) -> Self {
         Self(triomphe::Arc::new(Inner {
-            engine,
-            caller,
+            origin,
             path,
             brought,
             left: Mutex::new(None),
@@ -116,7 +110,7 @@ impl<S, U: User> Ctx<S, U> {
 
     /// What all contexts of the application share.
     pub(crate) fn engine(&self) -> &Arc<Engine<S, U>> {
-        &self.0.engine
+        self.0.origin.engine()
     }
 
     /// Tells this call from all others that are running.
@@ -147,7 +141,7 @@ impl<S, U: User> Ctx<S, U> {
     /// Tells the application of an error that the client does not hear of. A hook that panics must
     /// not cost the caller its reply.
     pub(crate) fn report(&self, error: &LiveError) {
-        if let Some(hook) = &self.0.engine.app.on_error {
+        if let Some(hook) = &self.0.origin.engine().app.on_error {
             let told = AssertUnwindSafe(|| hook(self, error));
             // The panic's own message went to standard error already.
             let _ = std::panic::catch_unwind(told);
@@ -157,7 +151,7 @@ impl<S, U: User> Ctx<S, U> {
     /// The application's state.
     #[must_use]
     pub fn state(&self) -> &S {
-        &self.0.engine.app.state
+        &self.0.origin.engine().app.state
     }
 
     /// Who is calling, if that is known.
@@ -169,13 +163,13 @@ impl<S, U: User> Ctx<S, U> {
     /// What the upgrade hook attached, whether or not it is a known user.
     #[must_use]
     pub fn attached(&self) -> Option<&U> {
-        self.0.caller.client.user()
+        self.0.origin.caller().client.user()
     }
 
     /// The connection's facts as the host keeps them.
     #[must_use]
     pub fn client(&self) -> &Arc<dyn Client<U>> {
-        &self.0.caller.client
+        &self.0.origin.caller().client
     }
 
     /// Who is calling.
@@ -199,19 +193,19 @@ impl<S, U: User> Ctx<S, U> {
     /// The connection the call came from.
     #[must_use]
     pub fn conn(&self) -> Option<ConnId> {
-        self.0.caller.conn
+        self.0.origin.caller().conn
     }
 
     /// The address of the client.
     #[must_use]
     pub fn remote_address(&self) -> String {
-        self.0.caller.client.remote_address()
+        self.0.origin.caller().client.remote_address()
     }
 
     /// The id of the upgrade request, for logs: the same for all calls of a connection.
     #[must_use]
     pub fn request_id(&self) -> String {
-        self.0.caller.client.request_id()
+        self.0.origin.caller().client.request_id()
     }
 
     /// An id of this call alone, for logs: that of its connection and a number. Each call of a
@@ -234,7 +228,7 @@ impl<S, U: User> Ctx<S, U> {
     #[must_use]
     pub fn path(&self) -> &str {
         match &self.0.path {
-            CtxPath::Called(number) => self.0.engine.app.path(*number),
+            CtxPath::Called(number) => self.0.origin.engine().app.path(*number),
             CtxPath::Work(path) => path,
         }
     }
@@ -257,7 +251,7 @@ impl<S, U: User> Ctx<S, U> {
     /// client asked for.
     #[must_use]
     pub fn is_closed(&self) -> bool {
-        self.conn().is_some() && self.0.caller.client.is_closed()
+        self.conn().is_some() && self.0.origin.caller().client.is_closed()
     }
 
     /// Resolves when the connection that the call came from is over; never for work that no client
@@ -274,7 +268,7 @@ impl<S, U: User> Ctx<S, U> {
     /// # let _ = watch;
     /// ```
     pub fn closed(&self) -> Closed<S, U> {
-        Closed::new(Arc::clone(&self.0.engine), self.0.caller.clone())
+        Closed::new(Arc::clone(self.engine()), self.0.origin.caller().clone())
     }
 
     /// The bytes of a binary call, for what runs before its function.
@@ -317,7 +311,7 @@ impl<S, U: User> Ctx<S, U> {
     /// The engine below, with its own verbs: no stream features, system topics allowed.
     #[must_use]
     pub fn platform(&self) -> &Arc<dyn Platform> {
-        &self.0.engine.platform
+        &self.0.origin.engine().platform
     }
 }
 
@@ -351,7 +345,7 @@ impl<S: Send + Sync + 'static, U: User> Ctx<S, U> {
         data: RawJsonRef<'_>,
         options: PublishOptions,
     ) -> Result<Published, LiveError> {
-        self.0.engine.publish(
+        self.0.origin.engine().publish(
             Some(self),
             Outgoing {
                 topic,
@@ -385,6 +379,6 @@ impl<S: Send + Sync + 'static, U: User> Ctx<S, U> {
     /// As [`publish`](Self::publish), and `INVALID_REQUEST` for more neighbours than the engine's
     /// limit on members of a batch.
     pub fn publish_batch(&self, events: &[BatchEvent<'_>]) -> Result<Vec<Published>, LiveError> {
-        self.0.engine.publish_batch(Some(self), events)
+        self.0.origin.engine().publish_batch(Some(self), events)
     }
 }

@@ -109,7 +109,7 @@ impl<S: Send + Sync + 'static, U: User> Live<S, U> {
             ..Brought::default()
         });
         let path = CtxPath::Called(entry.number);
-        Ctx::new(Arc::clone(&self.engine), caller, path, Some(brought))
+        Ctx::new(self.origin(caller), path, Some(brought))
     }
 
     fn check_binary(&self, call: &Frame<'_>) -> Result<(Arc<Entry<S, U>>, Args), LiveError> {

@@ -15,6 +15,7 @@ use crate::error::{LiveError, code};
 use crate::handler::{BoxFuture, CallResult};
 use crate::layer::{Next, Outcome};
 use crate::module::Kind;
+use crate::origin::Origin;
 use crate::pipeline::{Live, ask_guard, panic_text};
 use crate::platform::{Caller, Client};
 use crate::stream::Stream;
@@ -106,7 +107,8 @@ impl<S: Send + Sync + 'static, U: User> Live<S, U> {
                 ..Brought::default()
             })
         });
-        let ctx = Ctx::new(engine, caller, CtxPath::Called(entry.number), brought);
+        let origin = Origin::new(engine, caller);
+        let ctx = Ctx::new(origin, CtxPath::Called(entry.number), brought);
         Box::pin(async move {
             let core = Box::new(move |ctx| -> BoxFuture<_> {
                 Box::pin(async move {

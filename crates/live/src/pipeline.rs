@@ -25,6 +25,7 @@ use crate::error::{LiveError, code};
 use crate::handler::{BoxFuture, CallResult};
 use crate::layer::{Next, Outcome};
 use crate::module::{Check, Kind};
+use crate::origin::Origin;
 use crate::owners::Owner;
 use crate::platform::{Caller, Platform};
 use crate::policy::charge;
@@ -43,7 +44,7 @@ pub enum Handled {
     Claimed(BoxFuture<Option<Reply>>),
 }
 
-/// The same for hosts that write the usual answers themselves, see [`Live::begin_text`].
+/// The same for hosts that write the usual answers themselves, see [`Origin::begin_text`].
 #[must_use]
 pub enum Begun<'a> {
     /// As [`Handled::Unclaimed`].
@@ -206,27 +207,13 @@ impl<S: Send + Sync + 'static, U: User> Live<S, U> {
 
     /// Takes a message that is known to be text.
     pub fn handle_text(&self, caller: &Caller<U>, text: &str) -> Handled {
-        self.begin_text(|| caller.clone(), text).into()
+        self.origin(caller.clone()).begin_text(text).into()
     }
 
-    /// The same, with the function of a call polled already, once and before this returns. One
-    /// that has finished costs neither a future nor a written reply then. `caller` is asked at
-    /// most once, and only for what is a call.
-    pub fn begin_text<'a>(&self, caller: impl FnOnce() -> Caller<U>, text: &'a str) -> Begun<'a> {
-        if let Some(frame) = recognise_binary(text.as_bytes()) {
-            return Begun::Claimed(self.binary_frame(&caller(), frame, None));
-        }
-        // Not moved out of where it was written: it is large.
-        match &recognise_call(text) {
-            None => Begun::Unclaimed,
-            Some(CallFrame::TooDeep { id }) => {
-                let error = LiveError::new(code::INVALID_REQUEST, "Nested too deep");
-                let reply = Reply::to_call(&id.to_cow(), failure(id.as_json(), &error));
-                Begun::ready(Some(reply))
-            }
-            Some(CallFrame::Call(call)) => self.call(caller, call),
-            Some(CallFrame::Batch(batch)) => Begun::Claimed(self.batch(&caller(), batch)),
-        }
+    /// What the calls of a connection have in common, for [`Origin::begin_text`].
+    #[must_use]
+    pub fn origin(&self, caller: Caller<U>) -> Origin<S, U> {
+        Origin::new(Arc::clone(&self.engine), caller)
     }
 
     /// Refuses whatever a message asks for, because its connection has `messages_in_flight_max`
@@ -267,7 +254,7 @@ impl<S: Send + Sync + 'static, U: User> Live<S, U> {
 
     /// One call. A plain one starts right here, with its arguments still in the frame.
     #[inline]
-    fn call<'a>(&self, caller: impl FnOnce() -> Caller<U>, call: &CallRequest<'a>) -> Begun<'a> {
+    fn call<'a>(&self, origin: &Origin<S, U>, call: &CallRequest<'a>) -> Begun<'a> {
         let app = &self.engine.app;
         let (entry, list) = match self
             .find(call)
@@ -277,10 +264,10 @@ impl<S: Send + Sync + 'static, U: User> Live<S, U> {
             Err(error) => return Begun::ready(reply(kept_id(call).as_deref(), &Err(error))),
         };
         let Some(function) = entry.plain(app).filter(|_| app.layers.is_empty()) else {
-            let request = self.prepare(caller(), call, entry, list.json());
+            let request = prepare(origin, call, entry, list.json());
             return Begun::Claimed(Box::pin(answer(kept_id(call), Ok(request))));
         };
-        let ctx = self.text_context(caller(), call, entry);
+        let ctx = text_context(origin, call, entry);
         let observer = app.on_error.is_some().then(|| ctx.clone());
         // Written where it stays: a result that is handed on by value is copied at every step.
         let mut begun = Begun::Unclaimed;
@@ -302,9 +289,9 @@ impl<S: Send + Sync + 'static, U: User> Live<S, U> {
     }
 
     /// A call that runs once it is polled.
-    fn request(&self, caller: &Caller<U>, call: &CallRequest<'_>) -> Found<S, U> {
+    fn request(&self, origin: &Origin<S, U>, call: &CallRequest<'_>) -> Found<S, U> {
         let (entry, list) = (self.find(call)?, arguments(call)?);
-        Ok(self.prepare(caller.clone(), call, entry, list.json()))
+        Ok(prepare(origin, call, entry, list.json()))
     }
 
     /// What the path stands for.
@@ -314,48 +301,7 @@ impl<S: Send + Sync + 'static, U: User> Live<S, U> {
         entry.ok_or_else(|| no_entry(&path, call))
     }
 
-    #[inline]
-    fn text_context(
-        &self,
-        caller: Caller<U>,
-        call: &CallRequest<'_>,
-        entry: &Entry<S, U>,
-    ) -> Ctx<S, U> {
-        let brings = call.cursor.is_some() || call.idempotency_key.is_some();
-        let brought = brings.then(|| {
-            Box::new(Brought {
-                cursor: call.cursor.map(|cursor| cursor.to_owned()),
-                idempotency_key: call.idempotency_key.map(|key| key.to_owned()),
-                ..Brought::default()
-            })
-        });
-        let path = CtxPath::Called(entry.number);
-        Ctx::new(Arc::clone(&self.engine), caller, path, brought)
-    }
-
-    /// Takes all a call needs out of its frame.
-    fn prepare(
-        &self,
-        caller: Caller<U>,
-        call: &CallRequest<'_>,
-        entry: &Arc<Entry<S, U>>,
-        list: RawJsonRef<'_>,
-    ) -> Request<S, U> {
-        Request {
-            ctx: self.text_context(caller, call, entry),
-            entry: Arc::clone(entry),
-            args: Args::from_list(list),
-            resume: call.stream.then(|| {
-                Box::new(Resume {
-                    seq: call.seq.and_then(|seq| seq.as_f64()),
-                    version: call.version.map(|version| version.to_owned()),
-                    schema_version: call.schema_version.and_then(|version| version.as_f64()),
-                })
-            }),
-        }
-    }
-
-    fn batch(&self, caller: &Caller<U>, batch: &CallBatch<'_>) -> BoxFuture<Option<Reply>> {
+    fn batch(&self, origin: &Origin<S, U>, batch: &CallBatch<'_>) -> BoxFuture<Option<Reply>> {
         let limits = self.engine.app.limits;
         let entries: Vec<BatchEntry<'_>> = batch.entries().collect();
         let streams = |entry: &BatchEntry<'_>| matches!(entry, BatchEntry::Call(c) if c.stream);
@@ -375,7 +321,7 @@ impl<S: Send + Sync + 'static, U: User> Live<S, U> {
                 ),
                 BatchEntry::Call(call) => (
                     own_id(call.id.map(|id| id.as_json())),
-                    self.request(caller, call),
+                    self.request(origin, call),
                 ),
                 BatchEntry::Malformed { id } => {
                     (own_id(*id), refuse("Each batch entry requires rpc and id"))
@@ -400,6 +346,66 @@ impl<S: Send + Sync + 'static, U: User> Live<S, U> {
             let reply = Reply::to_call(BATCH_EVENT, batch_payload(entries));
             Some(reply.releasing(results.iter().filter_map(|(_, result)| release_of(result))))
         })
+    }
+}
+
+impl<S: Send + Sync + 'static, U: User> Origin<S, U> {
+    /// [`Live::handle_text`], with the function of a call polled already, once and before this
+    /// returns. One that has finished costs neither a future nor a written reply then.
+    pub fn begin_text<'a>(&self, text: &'a str) -> Begun<'a> {
+        let live = self.live();
+        if let Some(frame) = recognise_binary(text.as_bytes()) {
+            return Begun::Claimed(live.binary_frame(self.caller(), frame, None));
+        }
+        // Matched by reference: what was recognised is used where it was written.
+        match &recognise_call(text) {
+            None => Begun::Unclaimed,
+            Some(CallFrame::TooDeep { id }) => {
+                let error = LiveError::new(code::INVALID_REQUEST, "Nested too deep");
+                let reply = Reply::to_call(&id.to_cow(), failure(id.as_json(), &error));
+                Begun::ready(Some(reply))
+            }
+            Some(CallFrame::Call(call)) => live.call(self, call),
+            Some(CallFrame::Batch(batch)) => Begun::Claimed(live.batch(self, batch)),
+        }
+    }
+}
+
+#[inline]
+fn text_context<S, U: User>(
+    origin: &Origin<S, U>,
+    call: &CallRequest<'_>,
+    entry: &Entry<S, U>,
+) -> Ctx<S, U> {
+    let brings = call.cursor.is_some() || call.idempotency_key.is_some();
+    let brought = brings.then(|| {
+        Box::new(Brought {
+            cursor: call.cursor.map(|cursor| cursor.to_owned()),
+            idempotency_key: call.idempotency_key.map(|key| key.to_owned()),
+            ..Brought::default()
+        })
+    });
+    Ctx::new(origin.clone(), CtxPath::Called(entry.number), brought)
+}
+
+/// Takes all a call needs out of its frame.
+fn prepare<S, U: User>(
+    origin: &Origin<S, U>,
+    call: &CallRequest<'_>,
+    entry: &Arc<Entry<S, U>>,
+    list: RawJsonRef<'_>,
+) -> Request<S, U> {
+    Request {
+        ctx: text_context(origin, call, entry),
+        entry: Arc::clone(entry),
+        args: Args::from_list(list),
+        resume: call.stream.then(|| {
+            Box::new(Resume {
+                seq: call.seq.and_then(|seq| seq.as_f64()),
+                version: call.version.map(|version| version.to_owned()),
+                schema_version: call.schema_version.and_then(|version| version.as_f64()),
+            })
+        }),
     }
 }
 

@@ -17,6 +17,7 @@ use serde::Serialize;
 use crate::ctx::{Ctx, CtxPath};
 use crate::engine::Engine;
 use crate::error::{LiveError, code};
+use crate::origin::Origin;
 use crate::pipeline::Live;
 use crate::platform::Caller;
 use crate::rules::Ruled;
@@ -404,8 +405,8 @@ impl<S: Send + Sync + 'static, U: User> Engine<S, U> {
 
     /// A context for work that no client asked for.
     pub(crate) fn system_ctx(self: &Arc<Self>, path: &Arc<str>) -> Ctx<S, U> {
-        let path = CtxPath::Work(Arc::clone(path));
-        Ctx::new(Arc::clone(self), Caller::nobody(), path, None)
+        let origin = Origin::new(Arc::clone(self), Caller::nobody());
+        Ctx::new(origin, CtxPath::Work(Arc::clone(path)), None)
     }
 }
 

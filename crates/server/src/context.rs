@@ -73,6 +73,20 @@ impl<'a> Context<'a> {
         Arc::clone(&self.link().peer)
     }
 
+    /// Takes what the application has kept from the last message that it kept something from, if it
+    /// is a `T`, and whether that message was this connection's.
+    #[inline]
+    pub(crate) fn take_kept<T: Any>(&mut self) -> Option<(bool, Box<T>)> {
+        let (key, kept) = self.core.kept.take()?;
+        Some((key == self.key, kept.downcast().ok()?))
+    }
+
+    /// Keeps something for the next message, at most until this connection ends.
+    #[inline]
+    pub(crate) fn keep<T: Any>(&mut self, kept: Box<T>) {
+        self.core.kept = Some((self.key, kept));
+    }
+
     /// Puts what was published through handles while this hook ran in front of what it sends next.
     #[inline]
     pub(crate) fn catch_up(&mut self) {

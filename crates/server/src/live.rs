@@ -10,8 +10,8 @@ use millstream_hub::{
     BatchMember, History, Pattern, PublishError, PublishOptions, Published, Snapshot, Verdict,
 };
 use millstream_live::{
-    App, Args, Begun, BoxFuture, Caller, Client, Ctx, Live, LiveError, Load, Platform, Publisher,
-    Reply, UploadStats, User, code,
+    App, Args, Begun, BoxFuture, Caller, Client, Ctx, Live, LiveError, Load, Origin, Platform,
+    Publisher, Reply, UploadStats, User, code,
 };
 
 use crate::conn::{Conn, Handle};
@@ -280,20 +280,18 @@ where
     /// True when the message was a call.
     fn call(&self, cx: &mut Context<'_>, message: Message<'_>) -> bool {
         let live = self.live(|| cx.handle());
-        let (conn, peer) = (cx.id(), cx.peer_shared());
-        let waiting = peer.in_flight.load(Ordering::Relaxed) as usize;
-        let caller = || Caller {
-            conn: Some(conn),
-            client: peer,
-        };
+        let waiting = cx.peer().in_flight.load(Ordering::Relaxed) as usize;
+        let origin = origin_of(live, cx);
         let begun = if waiting >= self.app.message_limit() {
-            live.refuse_message(&caller(), bytes_of(message)).into()
+            live.refuse_message(origin.caller(), bytes_of(message))
+                .into()
         } else {
             match message {
-                Message::Text(text) => cx.lending(|| live.begin_text(caller, text)),
-                Message::Binary(bytes) => live.handle_message(&caller(), bytes).into(),
+                Message::Text(text) => cx.lending(|| origin.begin_text(text)),
+                Message::Binary(bytes) => live.handle_message(origin.caller(), bytes).into(),
             }
         };
+        cx.keep(origin);
         let running = match begun {
             Begun::Unclaimed => return false,
             Begun::Claimed(running) => running,
@@ -328,6 +326,30 @@ where
             }
         }
         true
+    }
+}
+
+/// The caller as the application wants it: what was kept of this connection's last message, if no
+/// other connection has called since.
+#[inline]
+fn origin_of<S, U>(live: &Live<S, U>, cx: &mut Context<'_>) -> Box<Origin<S, U>>
+where
+    S: Send + Sync + 'static,
+    U: User,
+{
+    let fresh = |cx: &Context<'_>| {
+        live.origin(Caller {
+            conn: Some(cx.id()),
+            client: cx.peer_shared(),
+        })
+    };
+    match cx.take_kept() {
+        Some((true, origin)) => origin,
+        Some((false, mut origin)) => {
+            *origin = fresh(cx);
+            origin
+        }
+        None => Box::new(fresh(cx)),
     }
 }
 

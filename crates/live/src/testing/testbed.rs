@@ -23,6 +23,7 @@ use super::stream::{Status, Stream};
 use super::trace::Trace;
 use crate::app::App;
 use crate::ctx::{Ctx, CtxPath};
+use crate::origin::Origin;
 use crate::pipeline::Live;
 use crate::platform::Caller;
 use crate::user::User;
@@ -435,7 +436,7 @@ impl<S: Send + Sync + 'static, U: User> Testbed<S, U> {
     pub fn context(&self) -> Ctx<S, U> {
         let engine = Arc::clone(self.host.live.engine());
         let path = CtxPath::Work("testing/context".into());
-        Ctx::new(engine, Caller::nobody(), path, None)
+        Ctx::new(Origin::new(engine, Caller::nobody()), path, None)
     }
 
     /// Publishes as a function of the server would.

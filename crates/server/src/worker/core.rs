@@ -1,5 +1,6 @@
 //! What one worker knows: its hub, its sockets, and the application's answers it waits for.
 
+use std::any::Any;
 use std::collections::VecDeque;
 use std::io::IoSlice;
 use std::sync::Arc;
@@ -33,6 +34,8 @@ pub(crate) struct Core {
     pub(crate) shared: Arc<Shared>,
     /// The application, between hooks.
     hooks: Option<Arc<dyn Hooks>>,
+    /// What the application keeps from one message of a connection for its next.
+    pub(crate) kept: Option<(Key, Box<dyn Any>)>,
     pub(crate) registry: Registry,
     pub(crate) now: Millis,
     pub(crate) replies: HashMap<u64, oneshot::Sender<Result<RawJson, RequestError>>>,
@@ -202,6 +205,7 @@ impl Core {
             links: Links::default(),
             shared,
             hooks: None,
+            kept: None,
             registry,
             now: Millis::ZERO,
             replies: HashMap::new(),
@@ -300,6 +304,9 @@ impl Core {
         info.bytes_in = summary.bytes_in;
         info.bytes_out = summary.bytes_out;
         self.with_hook(key, "close", |hooks, cx| hooks.close(cx, &info));
+        if self.kept.as_ref().is_some_and(|(whose, _)| *whose == key) {
+            self.kept = None;
+        }
         if let Some(mut link) = self.links.take(key) {
             self.kept_bytes -= link.kept_bytes();
             let _ = self.registry.deregister(link.io.source());
