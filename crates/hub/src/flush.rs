@@ -15,7 +15,7 @@ use crate::Hub;
 use crate::backlog::{Admitted, Bounds};
 use crate::coalesce::{Entry, Slot};
 use crate::event::Event;
-use crate::hub::{Conn, NO_TURN, at_mut};
+use crate::hub::{Conn, NO_TURN};
 use crate::local::{LocalTopic, NO_OUTPUT};
 use crate::stats::Tally;
 use crate::subs::Place;
@@ -27,7 +27,15 @@ pub trait Sink {
     /// Writes as much as the socket takes without waiting.
     fn send(&mut self, conn: Key, bytes: &[u8]) -> Wrote;
 
-    /// The same for several pieces in one call. The default writes only the first.
+    /// Says that this connection, among others, will be sent something in this flush. Whoever has
+    /// to look up what belongs to it can begin to fetch that now, for all of them at once. The
+    /// default does nothing.
+    fn expect(&mut self, conn: Key) {
+        let _ = conn;
+    }
+
+    /// The same as [`send`](Self::send) for several pieces in one call. The default writes only
+    /// the first.
     fn send_vectored(&mut self, conn: Key, parts: &[IoSlice<'_>]) -> Wrote {
         self.send(conn, parts.first().map_or(&[][..], |part| part))
     }
@@ -99,7 +107,7 @@ impl Hub {
         self.topics.stats().add_published(&mut self.tally);
         let mut dirty = core::mem::take(&mut self.dirty);
         if dirty.len() > 1 {
-            self.find_mixed(&dirty);
+            self.find_mixed(&dirty, sink);
         }
         for (index, at) in dirty.iter().zip(0..) {
             for lane in 0..2 {
@@ -184,8 +192,9 @@ impl Hub {
         outcome
     }
 
-    /// Finds the connections that hold more than one of the topics.
-    fn find_mixed(&mut self, dirty: &[u32]) {
+    /// Finds the connections that hold more than one of the topics, and says to whom something will
+    /// be sent.
+    fn find_mixed(&mut self, dirty: &[u32], sink: &mut impl Sink) {
         let turn = self.turn_number;
         for (topic, output) in dirty.iter().zip(&self.outputs) {
             let subs = &self.local[*topic as usize].subs;
@@ -194,11 +203,12 @@ impl Hub {
                     continue;
                 }
                 for index in subs.as_slice() {
-                    let Some(conn) = at_mut(&mut self.conns, *index) else {
+                    let Some((key, conn)) = self.conns.get_at_mut(*index) else {
                         continue;
                     };
                     if conn.mark != turn {
                         conn.mark = turn;
+                        sink.expect(key);
                     } else if !conn.mixed {
                         conn.mixed = true;
                         if conn.turn == NO_TURN {

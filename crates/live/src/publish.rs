@@ -248,10 +248,15 @@ impl<S: Send + Sync + 'static, U: User> Engine<S, U> {
         event: Outgoing<'_>,
     ) -> Result<Published, LiveError> {
         refuse_system(event.topic)?;
-        let outcome = match self.prepare(from, event) {
-            Ok(Some(prepared)) => self.hand_over(&prepared),
-            Ok(None) => Ok(ABSORBED),
-            Err(error) => Err(error),
+        self.warn_of(event);
+        let outcome = match self.app.rules.of(event.topic) {
+            // Most topics: nothing to shape, nothing to keep.
+            None => self.deliver(event, event.data, &Slow::Queue),
+            Some(ruled) => match self.prepare(from, event, Some(ruled)) {
+                Ok(Some(prepared)) => self.hand_over(&prepared),
+                Ok(None) => Ok(ABSORBED),
+                Err(error) => Err(error),
+            },
         };
         self.heard(event);
         outcome
@@ -273,7 +278,10 @@ impl<S: Send + Sync + 'static, U: User> Engine<S, U> {
             })?;
         }
         for event in events {
-            prepared.push(self.prepare(from, event.outgoing())?);
+            let event = event.outgoing();
+            self.warn_of(event);
+            let ruled = self.app.rules.of(event.topic);
+            prepared.push(self.prepare(from, event, ruled)?);
         }
         let outcome = self.hand_over_all(&prepared);
         for event in events {
@@ -288,11 +296,9 @@ impl<S: Send + Sync + 'static, U: User> Engine<S, U> {
         self: &'a Arc<Self>,
         from: Option<&Ctx<S, U>>,
         mut event: Outgoing<'a>,
+        ruled: Option<&'a Ruled<S, U>>,
     ) -> Result<Option<Prepared<'a, S, U>>, LiveError> {
-        if let Some(warning) = self.warnings.check(event.topic, event.data) {
-            self.warn(&warning);
-        }
-        let Some(ruled) = self.app.rules.of(event.topic) else {
+        let Some(ruled) = ruled else {
             return Ok(Some(Prepared {
                 event,
                 ruled: None,
@@ -335,27 +341,45 @@ impl<S: Send + Sync + 'static, U: User> Engine<S, U> {
 
     /// Gives one event to whoever keeps and delivers it.
     fn hand_over(self: &Arc<Self>, prepared: &Prepared<'_, S, U>) -> Result<Published, LiveError> {
+        let Prepared {
+            event, ruled, slow, ..
+        } = prepared;
+        let data = prepared.data();
+        match ruled {
+            Some(ruled) if ruled.stream().held.is_some() => {
+                let deliver = || self.deliver(*event, data, slow);
+                self.publish_held(ruled, event.topic, event.event, data, deliver)
+            }
+            _ => self.deliver(*event, data, slow),
+        }
+    }
+
+    /// Gives the platform an event, with data as subscribers see it.
+    fn deliver(
+        &self,
+        event: Outgoing<'_>,
+        data: RawJsonRef<'_>,
+        slow: &Slow,
+    ) -> Result<Published, LiveError> {
         let Outgoing {
             topic,
             event,
             options,
             ..
-        } = prepared.event;
-        let data = prepared.data();
+        } = event;
         let platform = &self.platform;
-        let deliver = || {
-            match &prepared.slow {
-                Slow::Queue => platform.publish(topic, event, data, options),
-                Slow::Newest(key) => platform.publish_coalesced(topic, event, data, Some(key)),
-                Slow::Only => platform.publish_coalesced(topic, event, data, None),
-            }
-            .map_err(LiveError::publish)
-        };
-        match prepared.ruled {
-            Some(ruled) if ruled.stream().held.is_some() => {
-                self.publish_held(ruled, topic, event, data, deliver)
-            }
-            _ => deliver(),
+        match slow {
+            Slow::Queue => platform.publish(topic, event, data, options),
+            Slow::Newest(key) => platform.publish_coalesced(topic, event, data, Some(key)),
+            Slow::Only => platform.publish_coalesced(topic, event, data, None),
+        }
+        .map_err(LiveError::publish)
+    }
+
+    /// Tells of data that clients would not read as their author means it.
+    fn warn_of(&self, event: Outgoing<'_>) {
+        if let Some(warning) = self.warnings.check(event.topic, event.data) {
+            self.warn(&warning);
         }
     }
 
