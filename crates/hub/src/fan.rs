@@ -1,5 +1,6 @@
 //! Collecting output: events into their topic's lanes, frames for one connection into the arena.
 
+use core::ops::Range;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -10,7 +11,7 @@ use millstream_wire as wire;
 use crate::Hub;
 use crate::backlog::Audience;
 use crate::coalesce::{Entry, Slot};
-use crate::hub::{NO_TURN, Source};
+use crate::hub::{Conn, Source};
 use crate::publish::{Delivery, Member};
 use crate::turn::{ChunkKey, Direct, Shared};
 
@@ -26,6 +27,28 @@ pub enum Sent {
     Gone,
     /// It leaves with the next flush.
     Queued,
+}
+
+/// Where a frame for one connection lies in the arena.
+struct Placed {
+    /// What else the connection gets in this turn, or `NO_TURN`.
+    turn: u32,
+    start: u32,
+    end: u32,
+}
+
+impl Conn {
+    #[inline]
+    fn count_sent(&mut self, frame: Range<usize>) -> Placed {
+        self.messages_out += 1;
+        self.bytes_out += frame.len() as u64;
+        let offset = |at: usize| u32::try_from(at).unwrap_or(u32::MAX);
+        Placed {
+            turn: self.turn,
+            start: offset(frame.start),
+            end: offset(frame.end),
+        }
+    }
 }
 
 impl Hub {
@@ -206,13 +229,16 @@ impl Hub {
     /// Adds a frame that must not be lost: control frames, replies, gap marks.
     #[inline]
     pub(crate) fn control(&mut self, conn: Key, encode: impl FnOnce(&mut Vec<u8>)) -> Sent {
-        if self.conns.get(conn).is_none_or(|state| state.closing) {
-            return Sent::Gone;
+        match self.conns.get_mut(conn).filter(|state| !state.closing) {
+            None => Sent::Gone,
+            Some(state) => {
+                let start = self.arena.len();
+                encode(&mut self.arena);
+                let placed = state.count_sent(start..self.arena.len());
+                self.place(conn.index, &placed);
+                Sent::Queued
+            }
         }
-        let start = self.arena.len();
-        encode(&mut self.arena);
-        self.place(conn, start);
-        Sent::Queued
     }
 
     /// Adds a frame of the application, unless the connection is too far behind.
@@ -231,32 +257,25 @@ impl Hub {
             self.tally.dropped_direct += 1;
             return Sent::Dropped;
         }
-        self.place(conn, start);
+        let end = self.arena.len();
+        if let Some(state) = self.conns.get_mut(conn) {
+            let placed = state.count_sent(start..end);
+            self.place(conn.index, &placed);
+        }
         Sent::Queued
     }
 
     /// Gives what was just written to the arena to a connection.
     #[inline]
-    fn place(&mut self, conn: Key, start: usize) {
-        let stamp = self.stamp(Source::Conn(conn.index));
-        let end = self.arena.len();
-        self.turn_bytes += end - start;
-        let mut turn = NO_TURN;
-        if let Some(conn) = self.conns.get_mut(conn) {
-            conn.messages_out += 1;
-            conn.bytes_out += (end - start) as u64;
-            turn = conn.turn;
-        }
-        let offset = |at: usize| u32::try_from(at).unwrap_or(u32::MAX);
-        let (start, end) = (offset(start), offset(end));
-        // With the stamp of the connection's last frame, nothing came between: one piece.
+    fn place(&mut self, conn: u32, placed: &Placed) {
+        let Placed { turn, start, end } = *placed;
+        self.turn_bytes += (end - start) as usize;
+        let stamp = self.stamp(Source::Conn(conn));
         let turn = self.turns.get_mut(turn as usize);
         match turn.and_then(|turn| turn.direct.last_mut()) {
+            // With the stamp of the connection's last frame, nothing came between: one piece.
             Some(last) if last.stamp == stamp && last.end == start => last.end = end,
-            _ => self
-                .turn_of(conn.index)
-                .direct
-                .push(Direct { stamp, start, end }),
+            _ => self.turn_of(conn).direct.push(Direct { stamp, start, end }),
         }
     }
 
