@@ -9,7 +9,7 @@ use live_rig::{ADD, ECHO, PUB, Rig};
 use millstream_wire::recognise_call;
 
 fn calls(criterion: &mut Criterion) {
-    let rig = Rig::new();
+    let mut rig = Rig::new();
     let mut group = criterion.benchmark_group("live");
     group.bench_function("recognise hundred bytes", |bench| {
         bench.iter(|| recognise_call(black_box(ECHO)).is_some());

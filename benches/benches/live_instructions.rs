@@ -23,7 +23,7 @@ fn recognise_1000(frame: &str) {
 }
 
 fn with_rig(frame: &'static str) -> (Rig, Vec<u8>, &'static str) {
-    let (rig, mut out) = (Rig::new(), Vec::with_capacity(1_024));
+    let (mut rig, mut out) = (Rig::new(), Vec::with_capacity(1_024));
     // Whatever is made once is made now.
     rig.call(frame, &mut out);
     (rig, out, frame)
@@ -33,7 +33,7 @@ fn with_rig(frame: &'static str) -> (Rig, Vec<u8>, &'static str) {
 #[bench::hundred_echo(args = (ECHO), setup = with_rig)]
 #[bench::hundred_publish(args = (PUB), setup = with_rig)]
 #[bench::hundred_add(args = (ADD), setup = with_rig)]
-fn call_1000((rig, mut out, frame): (Rig, Vec<u8>, &'static str)) -> (Rig, Vec<u8>) {
+fn call_1000((mut rig, mut out, frame): (Rig, Vec<u8>, &'static str)) -> (Rig, Vec<u8>) {
     for _ in 0..1_000 {
         out.clear();
         rig.call(black_box(frame), &mut out);

@@ -8,7 +8,7 @@ use std::time::Duration;
 use millstream_core::{ConnId, Key, Millis, RawJson, RawJsonRef};
 use millstream_hub::{BatchMember, History, PublishError, PublishOptions, Published, Snapshot};
 use millstream_live::{
-    App, Begun, BoxFuture, Caller, Ctx, Live, LiveError, Module, Origin, Platform,
+    App, Begun, BoxFuture, Caller, Calls, Ctx, Live, LiveError, Module, Platform,
 };
 use millstream_wire::encode_success;
 
@@ -79,7 +79,7 @@ impl Platform for Nowhere {
 
 /// An application with calls that do next to nothing.
 pub(crate) struct Rig {
-    origin: Origin<(), ()>,
+    calls: Calls<(), ()>,
 }
 
 impl Rig {
@@ -106,13 +106,13 @@ impl Rig {
             ..Caller::nobody()
         };
         Self {
-            origin: Live::new(app, Arc::new(Nowhere)).origin(caller),
+            calls: Live::new(app, Arc::new(Nowhere)).calls(caller),
         }
     }
 
     /// From a frame's text to the reply in a connection's output.
-    pub(crate) fn call(&self, frame: &str, out: &mut Vec<u8>) {
-        match self.origin.begin_text(frame) {
+    pub(crate) fn call(&mut self, frame: &str, out: &mut Vec<u8>) {
+        match self.calls.begin_text(frame) {
             Begun::Answered(Some(answer)) => encode_success(out, answer.id(), answer.data()),
             other => panic!("it has an answer, at once: {other:?}"),
         }

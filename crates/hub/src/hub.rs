@@ -359,6 +359,7 @@ impl Hub {
 
     /// The next thing for the host to do.
     #[must_use]
+    #[inline]
     pub fn poll_event(&mut self) -> Option<Event> {
         self.events.pop_front()
     }
@@ -372,6 +373,12 @@ impl Hub {
     /// Says what time it is, once per turn. The clock of new topics' numbers.
     pub fn set_now(&mut self, now: Millis) {
         self.now = self.now.max(now);
+    }
+
+    /// The time that was said last.
+    #[must_use]
+    pub fn now(&self) -> Millis {
+        self.now
     }
 
     /// Ends requests whose time is over, refuses subscribes that waited in vain and forgets old
@@ -404,11 +411,11 @@ impl Hub {
         }
     }
 
-    /// Notes an inbound message for the counters of the connection.
-    pub fn count_received(&mut self, conn: Key, bytes: usize) {
+    /// Notes inbound messages and their bytes for the counters of the connection.
+    pub fn count_received(&mut self, conn: Key, messages: u64, bytes: u64) {
         if let Some(conn) = self.conns.get_mut(conn) {
-            conn.messages_in += 1;
-            conn.bytes_in += bytes as u64;
+            conn.messages_in += messages;
+            conn.bytes_in += bytes;
         }
     }
 

@@ -42,9 +42,9 @@ use crate::warning::Warning;
 /// ```
 pub struct App<S, U> {
     pub(crate) state: Arc<S>,
-    pub(crate) entries: HashMap<Arc<str>, Arc<Entry<S, U>>>,
-    /// The paths by the numbers of their entries.
-    paths: Vec<Arc<str>>,
+    /// By their numbers.
+    entries: Vec<Arc<Entry<S, U>>>,
+    numbers: HashMap<Arc<str>, u32>,
     pub(crate) rules: Rules<S, U>,
     pub(crate) layers: Arc<[Layer<S, U>]>,
     pub(crate) before_execute: Option<BeforeExecute<S, U>>,
@@ -126,7 +126,8 @@ impl Default for Limits {
 }
 
 pub(crate) struct Entry<S, U> {
-    /// Its place among the paths of the application.
+    pub(crate) path: Arc<str>,
+    /// Its place among the entries of the application.
     pub(crate) number: u32,
     pub(crate) guard: Arc<[Check<S, U>]>,
     pub(crate) kind: Arc<Kind<S, U>>,
@@ -149,9 +150,23 @@ impl<S, U> fmt::Debug for App<S, U> {
 }
 
 impl<S, U> App<S, U> {
+    pub(crate) fn entries(&self) -> impl Iterator<Item = &Entry<S, U>> {
+        self.entries.iter().map(|entry| &**entry)
+    }
+
+    /// What a path stands for.
+    pub(crate) fn entry(&self, path: &str) -> Option<&Arc<Entry<S, U>>> {
+        self.numbered(*self.numbers.get(path)?)
+    }
+
+    #[inline]
+    pub(crate) fn numbered(&self, number: u32) -> Option<&Arc<Entry<S, U>>> {
+        self.entries.get(number as usize)
+    }
+
     /// The path of an entry; the empty text for a number that no entry has.
     pub(crate) fn path(&self, number: u32) -> &str {
-        self.paths.get(number as usize).map_or("", |path| path)
+        self.numbered(number).map_or("", |entry| &entry.path)
     }
 }
 
@@ -180,7 +195,7 @@ impl<S: Send + Sync + 'static, U: User> App<S, U> {
 impl<S, U> App<S, U> {
     /// All paths, sorted.
     pub fn paths(&self) -> impl Iterator<Item = &str> {
-        let mut paths: Vec<&str> = self.entries.keys().map(|path| &**path).collect();
+        let mut paths: Vec<&str> = self.entries().map(|entry| &*entry.path).collect();
         paths.sort_unstable();
         paths.into_iter()
     }
@@ -194,14 +209,14 @@ impl<S, U> App<S, U> {
     /// Whether any path is a stream.
     #[must_use]
     pub fn has_streams(&self) -> bool {
-        let mut kinds = self.entries.values().map(|entry| &*entry.kind);
+        let mut kinds = self.entries().map(|entry| &*entry.kind);
         kinds.any(|kind| matches!(kind, Kind::Stream(_)))
     }
 
     /// Topics that keep their newest events, and how many, for the host, whose topics they are.
     #[must_use]
     pub fn retention(&self) -> Vec<(Pattern, u32)> {
-        let kinds = self.entries.values().map(|entry| &*entry.kind);
+        let kinds = self.entries().map(|entry| &*entry.kind);
         let streams = kinds.filter_map(|kind| match kind {
             Kind::Stream(stream) => Some((stream, stream.replay?)),
             _ => None,
@@ -341,8 +356,8 @@ impl<S: Send + Sync + 'static, U: User> Builder<S, U> {
     /// # Errors
     /// All that is wrong, not only the first.
     pub fn build(mut self) -> Result<App<S, U>, RegistrationErrors> {
-        let mut entries = HashMap::new();
-        let mut paths = Vec::new();
+        let mut entries = Vec::new();
+        let mut numbers = HashMap::new();
         let mut rules = Rules::new();
         let mut problems = Vec::new();
         let mut plan = Plan::default();
@@ -354,7 +369,7 @@ impl<S: Send + Sync + 'static, U: User> Builder<S, U> {
                 let path: Arc<str> = format!("{}/{name}", module.path).into();
                 let problem = if !is_call_path(&path) {
                     Some(Problem::Path)
-                } else if entries.contains_key(&path) {
+                } else if numbers.contains_key(&path) {
                     Some(Problem::Twice)
                 } else {
                     check(&kind, &mut topics)
@@ -367,24 +382,25 @@ impl<S: Send + Sync + 'static, U: User> Builder<S, U> {
                 let central = self.rate_limits.resolve(&path, kind.limited(), &mut plan);
                 let kind = Arc::new(kind);
                 rules.add(&path, &kind);
-                let entry = Entry {
-                    number: u32::try_from(paths.len()).unwrap_or(u32::MAX),
+                let number = u32::try_from(entries.len()).unwrap_or(u32::MAX);
+                numbers.insert(Arc::clone(&path), number);
+                entries.push(Arc::new(Entry {
+                    path,
+                    number,
                     guard: Arc::clone(&guard),
                     kind,
                     central,
-                };
-                paths.push(Arc::clone(&path));
-                entries.insert(path, Arc::new(entry));
+                }));
             }
         }
-        problems.extend(self.general_problems(&entries, admission.as_mut()));
+        problems.extend(self.general_problems(&numbers, admission.as_mut()));
         if !problems.is_empty() {
             return Err(RegistrationErrors(problems));
         }
         Ok(App {
             state: self.state,
             entries,
-            paths,
+            numbers,
             rules,
             layers: self.layers.into(),
             before_execute: self.before_execute,
@@ -400,14 +416,14 @@ impl<S: Send + Sync + 'static, U: User> Builder<S, U> {
     /// What is wrong apart from single entries.
     fn general_problems(
         &self,
-        entries: &HashMap<Arc<str>, Arc<Entry<S, U>>>,
+        numbers: &HashMap<Arc<str>, u32>,
         admission: Option<&mut Admission>,
     ) -> Vec<RegistrationError> {
         let error = |path: &str, problem| RegistrationError {
             path: path.into(),
             problem,
         };
-        let limits = self.rate_limits.problems(|path| entries.contains_key(path));
+        let limits = self.rate_limits.problems(|path| numbers.contains_key(path));
         let mut problems: Vec<_> = limits.map(|(path, problem)| error(path, problem)).collect();
         problems.sort_by(|a, b| a.path.cmp(&b.path));
         if let Some(admission) = admission {

@@ -104,6 +104,57 @@ impl<S, U: User> Ctx<S, U> {
         }))
     }
 
+    /// The context of a call, in the memory of an earlier one of the same caller if `spare` has it.
+    /// There it stays for the next.
+    #[inline]
+    pub(crate) fn reusing(
+        spare: &mut Option<Self>,
+        origin: &Origin<S, U>,
+        path: CtxPath,
+        brought: Option<Box<Brought>>,
+    ) -> Self {
+        if let Some(ctx) = spare
+            && let Some(inner) = ctx.alone()
+        {
+            inner.path = path;
+            inner.brought = brought;
+            *inner.number.get_mut() = 0;
+            return ctx.clone();
+        }
+        let ctx = Self::new(origin.clone(), path, brought);
+        spare.insert(ctx).clone()
+    }
+
+    /// Drops what a finished call has brought and left. False when somebody still has the context.
+    #[inline]
+    pub(crate) fn clear(&mut self) -> bool {
+        let Some(inner) = self.alone() else {
+            return false;
+        };
+        // Nearly always there is nothing to drop, and to see that takes no call.
+        if inner.brought.is_some() {
+            inner.brought = None;
+        }
+        if inner.left.get_mut().is_some() {
+            *inner.left.get_mut() = None;
+        }
+        true
+    }
+
+    /// Makes it another caller's. False when somebody still has it.
+    pub(crate) fn move_to(&mut self, origin: &Origin<S, U>) -> bool {
+        let Some(inner) = self.alone() else {
+            return false;
+        };
+        inner.origin = origin.clone();
+        true
+    }
+
+    #[inline]
+    fn alone(&mut self) -> Option<&mut Inner<S, U>> {
+        triomphe::Arc::get_mut(&mut self.0)
+    }
+
     fn input(&self) -> Option<&Input> {
         Some(&self.0.brought.as_ref()?.input)
     }

@@ -58,7 +58,7 @@ impl<S, U> Engine<S, U> {
         let secret = || RandomState::new().hash_one(0_u8);
         let budget = Budget::new(app.limits.upload_budget);
         let uploads = Desk::new(app.limits.uploads, budget, Arc::clone(&platform));
-        let entries = app.entries.iter().map(|(path, entry)| (path, &entry.kind));
+        let entries = app.entries().map(|entry| (&entry.path, &entry.kind));
         Self {
             watches: Watches::new(entries),
             warnings: Warnings::default(),

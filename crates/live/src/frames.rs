@@ -122,7 +122,7 @@ impl<S: Send + Sync + 'static, U: User> Live<S, U> {
             Some(list) if list.is_array() => Args::from_list(list),
             Some(_) => return Err(invalid("args must be an array")),
         };
-        let entry = self.engine.app.entries.get(&*path).ok_or_else(not_found)?;
+        let entry = self.engine.app.entry(&path).ok_or_else(not_found)?;
         let Kind::Binary(binary) = &*entry.kind else {
             return Err(invalid("Not a binary endpoint"));
         };
@@ -178,7 +178,7 @@ impl<S: Send + Sync + 'static, U: User> Live<S, U> {
         if !is_call_path(&path) {
             return Err(invalid("Invalid path"));
         }
-        let entry = self.engine.app.entries.get(&*path).ok_or_else(not_found)?;
+        let entry = self.engine.app.entry(&path).ok_or_else(not_found)?;
         let Kind::Upload(function) = &*entry.kind else {
             return Err(invalid("Not an upload endpoint"));
         };

@@ -90,7 +90,7 @@ impl<S: Send + Sync + 'static, U: User> Live<S, U> {
         let refused = |code: &'static str, text: &'static str| -> BoxFuture<CallResult> {
             Box::pin(ready(Err(LiveError::new(code, text))))
         };
-        let Some(entry) = engine.app.entries.get(&*load.path).cloned() else {
+        let Some(entry) = engine.app.entry(&load.path).cloned() else {
             return refused(code::NOT_FOUND, "Not found");
         };
         if !matches!(&*entry.kind, Kind::Stream(_)) {

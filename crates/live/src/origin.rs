@@ -8,12 +8,10 @@ use crate::pipeline::Live;
 use crate::platform::Caller;
 use crate::user::User;
 
-/// An application and one of its callers. Cheap to clone.
-///
-/// A host that takes several messages of a connection in a row makes it once, with
-/// [`Live::origin`]: a call then counts one reference, to something that only the calls of this
-/// connection share, instead of two, one of them to what the calls of all workers share.
-pub struct Origin<S, U>(Arc<Parts<S, U>>);
+/// An application and one of its callers. Cheap to clone: a context counts one reference, to
+/// something that only the calls of this connection share, instead of two, one of them to what the
+/// calls of all workers share.
+pub(crate) struct Origin<S, U>(Arc<Parts<S, U>>);
 
 struct Parts<S, U> {
     live: Live<S, U>,
@@ -35,8 +33,7 @@ impl<S, U> Origin<S, U> {
     }
 
     /// Who calls.
-    #[must_use]
-    pub fn caller(&self) -> &Caller<U> {
+    pub(crate) fn caller(&self) -> &Caller<U> {
         &self.0.caller
     }
 }

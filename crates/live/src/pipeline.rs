@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use core::future::{Future, ready};
 use core::pin::Pin;
-use core::task::{Context, Poll, Waker};
-use std::panic::{AssertUnwindSafe, catch_unwind};
+use core::task::{Context, Poll};
+use std::panic::AssertUnwindSafe;
 
 use compact_str::CompactString;
 use futures_util::FutureExt;
@@ -17,8 +17,9 @@ use millstream_wire::{
 };
 
 use crate::app::{App, Entry};
-use crate::args::{ArgCursor, Args};
+use crate::args::Args;
 use crate::call::Call;
+use crate::calls::Calls;
 use crate::ctx::{Brought, Ctx, CtxPath, Grant};
 use crate::engine::Engine;
 use crate::error::{LiveError, code};
@@ -29,7 +30,7 @@ use crate::origin::Origin;
 use crate::owners::Owner;
 use crate::platform::{Caller, Platform};
 use crate::policy::charge;
-use crate::reply::{Answer, BATCH_EVENT, Release, Reply, batch_payload, failure, payload};
+use crate::reply::{BATCH_EVENT, Release, Reply, batch_payload, failure, payload};
 use crate::stats::{LiveGauges, LiveStats};
 use crate::subscribe::Resume;
 use crate::user::User;
@@ -42,54 +43,6 @@ pub enum Handled {
     /// It is being handled. Poll until it is ready, then send the reply to the caller, if there is
     /// one. The host polls once at once; what is ready then needs no task.
     Claimed(BoxFuture<Option<Reply>>),
-}
-
-/// The same for hosts that write the usual answers themselves, see [`Origin::begin_text`].
-#[must_use]
-pub enum Begun<'a> {
-    /// As [`Handled::Unclaimed`].
-    Unclaimed,
-    /// It is done. The caller is sent the answer, if there is one.
-    Answered(Option<Answer<'a>>),
-    /// As [`Handled::Claimed`].
-    Claimed(BoxFuture<Option<Reply>>),
-}
-
-impl Begun<'_> {
-    fn ready(reply: Option<Reply>) -> Self {
-        Self::Claimed(Box::pin(ready(reply)))
-    }
-}
-
-impl core::fmt::Debug for Begun<'_> {
-    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
-        f.write_str(match self {
-            Self::Unclaimed => "Unclaimed",
-            Self::Answered(_) => "Answered(..)",
-            Self::Claimed(_) => "Claimed(..)",
-        })
-    }
-}
-
-impl From<Handled> for Begun<'_> {
-    fn from(handled: Handled) -> Self {
-        match handled {
-            Handled::Unclaimed => Self::Unclaimed,
-            Handled::Claimed(running) => Self::Claimed(running),
-        }
-    }
-}
-
-impl From<Begun<'_>> for Handled {
-    fn from(begun: Begun<'_>) -> Self {
-        match begun {
-            Begun::Unclaimed => Self::Unclaimed,
-            Begun::Answered(answer) => {
-                Self::Claimed(Box::pin(ready(answer.map(Answer::into_reply))))
-            }
-            Begun::Claimed(running) => Self::Claimed(running),
-        }
-    }
 }
 
 impl core::fmt::Debug for Handled {
@@ -207,12 +160,16 @@ impl<S: Send + Sync + 'static, U: User> Live<S, U> {
 
     /// Takes a message that is known to be text.
     pub fn handle_text(&self, caller: &Caller<U>, text: &str) -> Handled {
-        self.origin(caller.clone()).begin_text(text).into()
+        self.calls(caller.clone()).begin_text(text).into()
     }
 
-    /// What the calls of a connection have in common, for [`Origin::begin_text`].
+    /// For a host that writes the usual answers itself and takes several messages in a row.
     #[must_use]
-    pub fn origin(&self, caller: Caller<U>) -> Origin<S, U> {
+    pub fn calls(&self, caller: Caller<U>) -> Calls<S, U> {
+        Calls::new(self.origin(caller))
+    }
+
+    pub(crate) fn origin(&self, caller: Caller<U>) -> Origin<S, U> {
         Origin::new(Arc::clone(&self.engine), caller)
     }
 
@@ -252,42 +209,6 @@ impl<S: Send + Sync + 'static, U: User> Live<S, U> {
         Handled::Claimed(Box::pin(ready(reply)))
     }
 
-    /// One call. A plain one starts right here, with its arguments still in the frame.
-    #[inline]
-    fn call<'a>(&self, origin: &Origin<S, U>, call: &CallRequest<'a>) -> Begun<'a> {
-        let app = &self.engine.app;
-        let (entry, list) = match self
-            .find(call)
-            .and_then(|entry| Ok((entry, arguments(call)?)))
-        {
-            Ok(found) => found,
-            Err(error) => return Begun::ready(reply(kept_id(call).as_deref(), &Err(error))),
-        };
-        let Some(function) = entry.plain(app).filter(|_| app.layers.is_empty()) else {
-            let request = prepare(origin, call, entry, list.json());
-            return Begun::Claimed(Box::pin(answer(kept_id(call), Ok(request))));
-        };
-        let ctx = text_context(origin, call, entry);
-        let observer = app.on_error.is_some().then(|| ctx.clone());
-        // Written where it stays: a result that is handed on by value is copied at every step.
-        let mut begun = Begun::Unclaimed;
-        let begin = AssertUnwindSafe(|| match entry.begin(function, ctx, list) {
-            Started::Done(Ok(data)) => begun = succeeded(call, data),
-            Started::Done(Err(error)) => begun = failed(call, observer.as_ref(), error),
-            Started::Waits(running) => {
-                begun = Begun::Claimed(Box::pin(Plain {
-                    id: kept_id(call),
-                    observer: observer.clone(),
-                    running,
-                }));
-            }
-        });
-        match catch_unwind(begin) {
-            Ok(()) => begun,
-            Err(panic) => failed(call, observer.as_ref(), panicked(&*panic)),
-        }
-    }
-
     /// A call that runs once it is polled.
     fn request(&self, origin: &Origin<S, U>, call: &CallRequest<'_>) -> Found<S, U> {
         let (entry, list) = (self.find(call)?, arguments(call)?);
@@ -295,13 +216,17 @@ impl<S: Send + Sync + 'static, U: User> Live<S, U> {
     }
 
     /// What the path stands for.
-    fn find(&self, call: &CallRequest<'_>) -> Result<&Arc<Entry<S, U>>, LiveError> {
+    pub(crate) fn find(&self, call: &CallRequest<'_>) -> Result<&Arc<Entry<S, U>>, LiveError> {
         let path = call.path.to_cow();
-        let entry = self.engine.app.entries.get(&*path);
+        let entry = self.engine.app.entry(&path);
         entry.ok_or_else(|| no_entry(&path, call))
     }
 
-    fn batch(&self, origin: &Origin<S, U>, batch: &CallBatch<'_>) -> BoxFuture<Option<Reply>> {
+    pub(crate) fn batch(
+        &self,
+        origin: &Origin<S, U>,
+        batch: &CallBatch<'_>,
+    ) -> BoxFuture<Option<Reply>> {
         let limits = self.engine.app.limits;
         let entries: Vec<BatchEntry<'_>> = batch.entries().collect();
         let streams = |entry: &BatchEntry<'_>| matches!(entry, BatchEntry::Call(c) if c.stream);
@@ -349,54 +274,28 @@ impl<S: Send + Sync + 'static, U: User> Live<S, U> {
     }
 }
 
-impl<S: Send + Sync + 'static, U: User> Origin<S, U> {
-    /// [`Live::handle_text`], with the function of a call polled already, once and before this
-    /// returns. One that has finished costs neither a future nor a written reply then.
-    pub fn begin_text<'a>(&self, text: &'a str) -> Begun<'a> {
-        let live = self.live();
-        if let Some(frame) = recognise_binary(text.as_bytes()) {
-            return Begun::Claimed(live.binary_frame(self.caller(), frame, None));
-        }
-        // Matched by reference: what was recognised is used where it was written.
-        match &recognise_call(text) {
-            None => Begun::Unclaimed,
-            Some(CallFrame::TooDeep { id }) => {
-                let error = LiveError::new(code::INVALID_REQUEST, "Nested too deep");
-                let reply = Reply::to_call(&id.to_cow(), failure(id.as_json(), &error));
-                Begun::ready(Some(reply))
-            }
-            Some(CallFrame::Call(call)) => live.call(self, call),
-            Some(CallFrame::Batch(batch)) => Begun::Claimed(live.batch(self, batch)),
-        }
-    }
-}
-
+/// What a call came with besides its arguments, if anything.
 #[inline]
-fn text_context<S, U: User>(
-    origin: &Origin<S, U>,
-    call: &CallRequest<'_>,
-    entry: &Entry<S, U>,
-) -> Ctx<S, U> {
+pub(crate) fn brought(call: &CallRequest<'_>) -> Option<Box<Brought>> {
     let brings = call.cursor.is_some() || call.idempotency_key.is_some();
-    let brought = brings.then(|| {
+    brings.then(|| {
         Box::new(Brought {
             cursor: call.cursor.map(|cursor| cursor.to_owned()),
             idempotency_key: call.idempotency_key.map(|key| key.to_owned()),
             ..Brought::default()
         })
-    });
-    Ctx::new(origin.clone(), CtxPath::Called(entry.number), brought)
+    })
 }
 
 /// Takes all a call needs out of its frame.
-fn prepare<S, U: User>(
+pub(crate) fn prepare<S, U: User>(
     origin: &Origin<S, U>,
     call: &CallRequest<'_>,
     entry: &Arc<Entry<S, U>>,
     list: RawJsonRef<'_>,
 ) -> Request<S, U> {
     Request {
-        ctx: text_context(origin, call, entry),
+        ctx: Ctx::new(origin.clone(), CtxPath::Called(entry.number), brought(call)),
         entry: Arc::clone(entry),
         args: Args::from_list(list),
         resume: call.stream.then(|| {
@@ -409,7 +308,7 @@ fn prepare<S, U: User>(
     }
 }
 
-async fn answer<S, U>(id: Option<CompactString>, request: Found<S, U>) -> Option<Reply>
+pub(crate) async fn answer<S, U>(id: Option<CompactString>, request: Found<S, U>) -> Option<Reply>
 where
     S: Send + Sync + 'static,
     U: User,
@@ -426,7 +325,7 @@ where
 
 /// The arguments in their frame.
 #[inline]
-fn arguments<'c, 'a>(call: &'c CallRequest<'a>) -> Result<&'c JsonList<'a>, LiveError> {
+pub(crate) fn arguments<'c, 'a>(call: &'c CallRequest<'a>) -> Result<&'c JsonList<'a>, LiveError> {
     match &call.args {
         CallArgs::Absent => Ok(&JsonList::EMPTY),
         CallArgs::List(list) => Ok(list),
@@ -448,35 +347,12 @@ fn no_entry(path: &str, call: &CallRequest<'_>) -> LiveError {
 }
 
 /// The id of a call that has to outlive its frame.
-fn kept_id(call: &CallRequest<'_>) -> Option<CompactString> {
+pub(crate) fn kept_id(call: &CallRequest<'_>) -> Option<CompactString> {
     call.id.map(|id| CompactString::from(id.raw()))
 }
 
-/// A call that did not wait.
-#[inline]
-fn succeeded<'a>(call: &CallRequest<'a>, data: Option<RawJson>) -> Begun<'a> {
-    let Some(id) = call.id else {
-        return Begun::Answered(None);
-    };
-    match Answer::new(id, data) {
-        Ok(answer) => Begun::Answered(Some(answer)),
-        Err(data) => Begun::ready(reply(kept_id(call).as_deref(), &Ok(Outcome::Value(data)))),
-    }
-}
-
-#[cold]
-fn failed<S, U: User>(
-    call: &CallRequest<'_>,
-    observer: Option<&Ctx<S, U>>,
-    error: LiveError,
-) -> Begun<'static> {
-    let result = Err(error);
-    tell(observer, &result);
-    Begun::ready(reply(kept_id(call).as_deref(), &result.map(Outcome::Value)))
-}
-
 /// The reply to a call, if it has an id.
-fn reply(id: Option<&str>, result: &Result<Outcome, LiveError>) -> Option<Reply> {
+pub(crate) fn reply(id: Option<&str>, result: &Result<Outcome, LiveError>) -> Option<Reply> {
     let id = RawJsonRef::trust(id?);
     Some(Reply::to_call(
         &id.as_json_str()?.to_cow(),
@@ -484,51 +360,8 @@ fn reply(id: Option<&str>, result: &Result<Outcome, LiveError>) -> Option<Reply>
     ))
 }
 
-fn panicked(panic: &(dyn core::any::Any + Send)) -> LiveError {
+pub(crate) fn panicked(panic: &(dyn core::any::Any + Send)) -> LiveError {
     LiveError::internal(format!("panicked: {}", panic_text(panic)))
-}
-
-/// A function that was polled once.
-enum Started {
-    Done(CallResult),
-    Waits(BoxFuture<CallResult>),
-}
-
-/// A call with nothing around its function, which is running. It subscribes to nothing, so there
-/// is nothing to take back when it fails.
-struct Plain<S, U> {
-    id: Option<CompactString>,
-    /// Present when somebody wants to hear of errors.
-    observer: Option<Ctx<S, U>>,
-    running: BoxFuture<CallResult>,
-}
-
-impl<S, U: User> Future for Plain<S, U> {
-    type Output = Option<Reply>;
-
-    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let result = match poll_caught(&mut self.running, cx) {
-            Poll::Pending => return Poll::Pending,
-            Poll::Ready(result) => result,
-        };
-        tell(self.observer.as_ref(), &result);
-        Poll::Ready(reply(self.id.as_deref(), &result.map(Outcome::Value)))
-    }
-}
-
-/// Polls a function; one that panics has failed.
-fn poll_caught(running: &mut BoxFuture<CallResult>, cx: &mut Context<'_>) -> Poll<CallResult> {
-    let poll = AssertUnwindSafe(|| running.as_mut().poll(cx));
-    catch_unwind(poll).unwrap_or_else(|panic| Poll::Ready(Err(panicked(&*panic))))
-}
-
-/// Tells the observer, if there is one, of an error that the client does not hear of.
-fn tell<S, U: User>(observer: Option<&Ctx<S, U>>, result: &CallResult) {
-    if let (Err(error), Some(ctx)) = (result, observer)
-        && !error.is_typed()
-    {
-        ctx.report(error);
-    }
 }
 
 /// Everything behind the lookup.
@@ -687,28 +520,8 @@ impl<S: Send + Sync + 'static, U: User> Entry<S, U> {
         }
     }
 
-    /// Starts a function and polls it once.
-    #[inline]
-    fn begin(&self, function: &Call<S, U>, ctx: Ctx<S, U>, list: &JsonList<'_>) -> Started {
-        if let Err(error) = self.charge(&ctx) {
-            return Started::Done(Err(error));
-        }
-        let mut running = match function.start(ctx, &mut ArgCursor::over(list)) {
-            Ok(running) => running,
-            Err(error) => return Started::Done(Err(error)),
-        };
-        // Whoever drives what is not ready polls it at once: no wake-up is lost.
-        match running
-            .as_mut()
-            .poll(&mut Context::from_waker(Waker::noop()))
-        {
-            Poll::Ready(result) => Started::Done(result),
-            Poll::Pending => Started::Waits(running),
-        }
-    }
-
     /// The function, if it is one with nothing around it besides layers.
-    fn plain(&self, app: &App<S, U>) -> Option<&Call<S, U>> {
+    pub(crate) fn plain(&self, app: &App<S, U>) -> Option<&Call<S, U>> {
         match &*self.kind {
             Kind::Call(call)
                 if self.guard.is_empty() && app.before_execute.is_none() && call.is_plain(app) =>
@@ -721,7 +534,7 @@ impl<S: Send + Sync + 'static, U: User> Entry<S, U> {
 
     /// Counts the caller in the central limits, if the path is limited there. Comes right before
     /// the function, whatever kind of function it is.
-    fn charge(&self, ctx: &Ctx<S, U>) -> Result<(), LiveError> {
+    pub(crate) fn charge(&self, ctx: &Ctx<S, U>) -> Result<(), LiveError> {
         self.central
             .map_or(Ok(()), |table| charge(ctx, table, None))
     }

@@ -599,13 +599,11 @@ impl Handle {
         work: impl FnOnce(&Publisher<'_, AllInboxes>, Option<&mut Hub>) -> R,
     ) -> R {
         let shared = &self.shared;
-        with_lent(&shared.topics, |lent| {
-            let (hub, now) =
-                lent.map_or_else(|| (None, shared.clock()), |(hub, now)| (Some(hub), now));
+        with_lent(&shared.topics, |hub| {
             let publisher = Publisher {
                 topics: &shared.topics,
                 inboxes: &shared.inboxes,
-                now,
+                now: hub.as_ref().map_or_else(|| shared.clock(), |hub| hub.now()),
             };
             work(&publisher, hub)
         })

@@ -10,7 +10,7 @@ use millstream_hub::{
     BatchMember, History, Pattern, PublishError, PublishOptions, Published, Snapshot, Verdict,
 };
 use millstream_live::{
-    App, Args, Begun, BoxFuture, Caller, Client, Ctx, Live, LiveError, Load, Origin, Platform,
+    App, Args, Begun, BoxFuture, Caller, Calls, Client, Ctx, Live, LiveError, Load, Platform,
     Publisher, Reply, UploadStats, User, code,
 };
 
@@ -281,17 +281,17 @@ where
     fn call(&self, cx: &mut Context<'_>, message: Message<'_>) -> bool {
         let live = self.live(|| cx.handle());
         let waiting = cx.peer().in_flight.load(Ordering::Relaxed) as usize;
-        let origin = origin_of(live, cx);
+        let mut calls = calls_of(live, cx);
         let begun = if waiting >= self.app.message_limit() {
-            live.refuse_message(origin.caller(), bytes_of(message))
+            live.refuse_message(calls.caller(), bytes_of(message))
                 .into()
         } else {
             match message {
-                Message::Text(text) => cx.lending(|| origin.begin_text(text)),
-                Message::Binary(bytes) => live.handle_message(origin.caller(), bytes).into(),
+                Message::Text(text) => cx.lending(|| calls.begin_text(text)),
+                Message::Binary(bytes) => live.handle_message(calls.caller(), bytes).into(),
             }
         };
-        cx.keep(origin);
+        cx.keep(calls);
         let running = match begun {
             Begun::Unclaimed => return false,
             Begun::Claimed(running) => running,
@@ -329,27 +329,25 @@ where
     }
 }
 
-/// The caller as the application wants it: what was kept of this connection's last message, if no
-/// other connection has called since.
+/// The connection's calls: what was kept of the last message, with another caller if that was
+/// another connection's.
 #[inline]
-fn origin_of<S, U>(live: &Live<S, U>, cx: &mut Context<'_>) -> Box<Origin<S, U>>
+fn calls_of<S, U>(live: &Live<S, U>, cx: &mut Context<'_>) -> Box<Calls<S, U>>
 where
     S: Send + Sync + 'static,
     U: User,
 {
-    let fresh = |cx: &Context<'_>| {
-        live.origin(Caller {
-            conn: Some(cx.id()),
-            client: cx.peer_shared(),
-        })
+    let caller = |cx: &Context<'_>| Caller {
+        conn: Some(cx.id()),
+        client: cx.peer_shared(),
     };
-    match cx.take_kept() {
-        Some((true, origin)) => origin,
-        Some((false, mut origin)) => {
-            *origin = fresh(cx);
-            origin
+    match cx.take_kept::<Calls<S, U>>() {
+        Some((true, calls)) => calls,
+        Some((false, mut calls)) => {
+            calls.turn_to(caller(cx));
+            calls
         }
-        None => Box::new(fresh(cx)),
+        None => Box::new(live.calls(caller(cx))),
     }
 }
 

@@ -428,13 +428,13 @@ impl<S: Send + Sync + 'static, U: User> Host<S, U> {
                 return false;
             }
             Frame::Text(text) => {
-                worker.hub.count_received(key, text.len());
+                worker.hub.count_received(key, 1, text.len() as u64);
                 if worker.hub.receive(key, text) == Receipt::App {
                     self.message(number, key, frame);
                 }
             }
             Frame::Binary(bytes) => {
-                worker.hub.count_received(key, bytes.len());
+                worker.hub.count_received(key, 1, bytes.len() as u64);
                 self.message(number, key, frame);
             }
             Frame::Ping(payload) => worker.hub.pong(key, payload),

@@ -50,42 +50,48 @@ pub(crate) fn verdict(decision: Option<Decision>) -> Verdict {
 
 impl Core {
     /// Does what the hub asks for until it asks for nothing.
+    #[inline]
     pub(crate) fn pump(&mut self) {
         while let Some(event) = self.hub.poll_event() {
-            match event {
-                Event::Ask {
-                    ticket,
-                    topics,
-                    batch,
-                } => self.ask(ticket, &topics, batch),
-                Event::Close { conn, code, reason } => {
-                    self.ending.push((conn, Ending::new(code, reason)));
-                }
-                Event::Replied { token, result } => {
-                    if let Some(waiting) = self.replies.remove(&token) {
-                        // Nobody waits any more: the caller gave up.
-                        let _ = waiting.send(result);
-                    }
-                }
-                Event::Resume {
-                    conn,
-                    session,
-                    last_seen,
-                } => {
-                    self.ask_resume(conn, &session, &last_seen);
-                }
-                Event::Subscribed { token, result } => {
-                    if let Some(waiting) = self.decisions.remove(&token) {
-                        let _ = waiting.send(result);
-                    }
-                }
-                Event::Unsubscribed { conn, topic } => {
-                    self.with_hook(conn, "unsubscribe", |hooks, cx| {
-                        hooks.unsubscribe(cx, &topic)
-                    });
-                }
-                _ => {}
+            self.take_event(event);
+        }
+    }
+
+    #[inline(never)]
+    fn take_event(&mut self, event: Event) {
+        match event {
+            Event::Ask {
+                ticket,
+                topics,
+                batch,
+            } => self.ask(ticket, &topics, batch),
+            Event::Close { conn, code, reason } => {
+                self.ending.push((conn, Ending::new(code, reason)));
             }
+            Event::Replied { token, result } => {
+                if let Some(waiting) = self.replies.remove(&token) {
+                    // Nobody waits any more: the caller gave up.
+                    let _ = waiting.send(result);
+                }
+            }
+            Event::Resume {
+                conn,
+                session,
+                last_seen,
+            } => {
+                self.ask_resume(conn, &session, &last_seen);
+            }
+            Event::Subscribed { token, result } => {
+                if let Some(waiting) = self.decisions.remove(&token) {
+                    let _ = waiting.send(result);
+                }
+            }
+            Event::Unsubscribed { conn, topic } => {
+                self.with_hook(conn, "unsubscribe", |hooks, cx| {
+                    hooks.unsubscribe(cx, &topic)
+                });
+            }
+            _ => {}
         }
     }
 

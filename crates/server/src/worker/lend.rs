@@ -5,23 +5,17 @@
 //! worker polls a function it lends its hub to its thread, and handles that find it there publish
 //! straight into this turn's batches.
 
-use std::cell::RefCell;
+use std::cell::Cell;
 use std::mem;
 use std::sync::Arc;
 
-use millstream_core::Millis;
 use millstream_hub::{Hub, Topics};
 
 use crate::worker::core::Core;
 
-/// A hub in the hands of whatever runs on this thread.
-struct Lent {
-    hub: Box<Hub>,
-    now: Millis,
-}
-
 thread_local! {
-    static LENT: RefCell<Option<Lent>> = const { RefCell::new(None) };
+    /// The hub in the hands of whatever runs on this thread.
+    static LENT: Cell<Option<Box<Hub>>> = const { Cell::new(None) };
 }
 
 impl Core {
@@ -39,9 +33,7 @@ impl<'a> Returned<'a> {
     fn after(core: &'a mut Core) -> Self {
         // Without a stand-in it is lent already.
         if let Some(stand_in) = core.stand_in.take() {
-            let hub = mem::replace(&mut core.hub, stand_in);
-            let now = core.now;
-            LENT.with_borrow_mut(|lent| *lent = Some(Lent { hub, now }));
+            LENT.set(Some(mem::replace(&mut core.hub, stand_in)));
         }
         Self(core)
     }
@@ -49,25 +41,28 @@ impl<'a> Returned<'a> {
 
 impl Drop for Returned<'_> {
     fn drop(&mut self) {
-        if let Some(lent) = LENT.take() {
-            self.0.stand_in = Some(mem::replace(&mut self.0.hub, lent.hub));
+        if let Some(hub) = LENT.take() {
+            self.0.stand_in = Some(mem::replace(&mut self.0.hub, hub));
         }
     }
 }
 
-/// Gives `work` the hub that is lent to this thread, and its time, if it is one of these topics and
-/// has room in this turn. Without room events have to queue, where there is a limit.
-pub(crate) fn with_lent<R>(
-    topics: &Arc<Topics>,
-    work: impl FnOnce(Option<(&mut Hub, Millis)>) -> R,
-) -> R {
-    LENT.with(|lent| match lent.try_borrow_mut() {
-        Ok(mut lent) => work(
-            lent.as_mut()
-                .filter(|lent| Arc::ptr_eq(lent.hub.topics(), topics) && !lent.hub.wants_flush())
-                .map(|lent| (&mut *lent.hub, lent.now)),
-        ),
-        // Something that a publish calls publishes itself.
-        Err(_) => work(None),
-    })
+/// Gives `work` the hub that is lent to this thread, if it is one of these topics and has room in
+/// this turn. Without room events have to queue, where there is a limit.
+pub(crate) fn with_lent<R>(topics: &Arc<Topics>, work: impl FnOnce(Option<&mut Hub>) -> R) -> R {
+    // Something that a publish calls, and that publishes itself, finds none.
+    let mut taken = Taken(LENT.take());
+    let hub = taken.0.as_deref_mut();
+    work(hub.filter(|hub| Arc::ptr_eq(hub.topics(), topics) && !hub.wants_flush()))
+}
+
+/// A hub in use. It is put back when it is dropped, after a panic as well.
+struct Taken(Option<Box<Hub>>);
+
+impl Drop for Taken {
+    fn drop(&mut self) {
+        if self.0.is_some() {
+            LENT.set(self.0.take());
+        }
+    }
 }

@@ -85,11 +85,10 @@ impl Core {
         }
     }
 
-    /// Whether the rest of a buffer has to wait.
-    pub(crate) fn has_to_wait(&self, key: Key, rest: usize) -> bool {
-        let paused = self.links.peek(key).is_some_and(Link::is_paused);
-        // Beyond that it is handled in spite of the pause, which the limits of uploads allow for.
-        paused && self.kept_bytes.saturating_add(rest) <= self.shared.settings.paused_bytes_max
+    /// Whether the rest of a buffer can wait. Beyond the limit it is handled in spite of the pause,
+    /// which the limits of uploads allow for.
+    pub(crate) fn can_wait(&self, rest: usize) -> bool {
+        self.kept_bytes.saturating_add(rest) <= self.shared.settings.paused_bytes_max
     }
 
     /// Keeps aside what was read and has to wait.

@@ -86,6 +86,22 @@ pub(crate) fn run(mut core: Core, mut poll: Poll) {
     core.shut_down();
 }
 
+/// What came out of one read.
+#[derive(Default)]
+struct Received {
+    messages: u64,
+    bytes: u64,
+    /// The connection is closing: its messages are not handled any more.
+    closing: bool,
+}
+
+impl Received {
+    fn count(&mut self, bytes: usize) {
+        self.messages += 1;
+        self.bytes += bytes as u64;
+    }
+}
+
 impl Core {
     fn set_time(&mut self, now: Millis) {
         self.now = now;
@@ -163,24 +179,35 @@ impl Core {
         };
         link.heard_at = second;
         link.pinged = false;
+        let mut received = Received {
+            closing: link.state != State::Open,
+            ..Received::default()
+        };
+        let mut decoder = mem::replace(&mut link.decoder, Decoder::new(Role::Server));
+        let rest = self.decode(key, &mut decoder, &mut Input::new(bytes), &mut received);
+        self.hub
+            .count_received(key, received.messages, received.bytes);
+        if let Some(link) = self.links.of(key) {
+            link.decoder = decoder;
+        }
+        rest
+    }
+
+    fn decode(
+        &mut self,
+        key: Key,
+        decoder: &mut Decoder,
+        input: &mut Input<'_>,
+        received: &mut Received,
+    ) -> usize {
         let limits = DecodeLimits {
             message_bytes_max: self.shared.settings.message_bytes_max,
             ..DecodeLimits::default()
         };
-        let mut decoder = mem::replace(&mut link.decoder, Decoder::new(Role::Server));
-        let mut input = Input::new(bytes);
-        let rest = loop {
-            match decoder.next(&mut input, &limits) {
-                Ok(Some(frame)) => {
-                    if !self.handle(key, &frame) {
-                        return 0;
-                    }
-                    let rest = input.remaining();
-                    if self.has_to_wait(key, rest) {
-                        break rest;
-                    }
-                }
-                Ok(None) => break 0,
+        loop {
+            match decoder.next(input, &limits) {
+                Ok(Some(frame)) => self.handle(key, &frame, received),
+                Ok(None) => return 0,
                 Err(violation) => {
                     if let Some(link) = self.links.of(key) {
                         link.deaf = true;
@@ -190,27 +217,27 @@ impl Core {
                     return 0;
                 }
             }
-        };
-        if let Some(link) = self.links.of(key) {
-            link.decoder = decoder;
+            // Whatever was handled may have changed what becomes of the rest.
+            let Some(link) = self.links.peek(key).filter(|link| !link.deaf) else {
+                return 0;
+            };
+            received.closing = link.state != State::Open;
+            if link.is_paused() && self.can_wait(input.remaining()) {
+                return input.remaining();
+            }
         }
-        rest
     }
 
-    /// Handles one message; false when nothing more of this connection counts.
-    fn handle(&mut self, key: Key, frame: &Frame<'_>) -> bool {
-        let closing = match self.links.peek(key) {
-            None => return false,
-            Some(link) => link.state != State::Open,
-        };
+    /// Handles one message.
+    fn handle(&mut self, key: Key, frame: &Frame<'_>, received: &mut Received) {
         match frame {
             Frame::Close { code, reason } => {
                 self.closed_by_peer(key, *code, reason);
-                return false;
+                return;
             }
-            _ if closing => {}
+            _ if received.closing => {}
             Frame::Text(text) => {
-                self.hub.count_received(key, text.len());
+                received.count(text.len());
                 if !self.shared.settings.raw && self.hub.receive(key, text) == Receipt::Control {
                     self.pump();
                 } else {
@@ -220,7 +247,7 @@ impl Core {
                 }
             }
             Frame::Binary(bytes) => {
-                self.hub.count_received(key, bytes.len());
+                received.count(bytes.len());
                 self.with_hook(key, "message", |hooks, cx| {
                     hooks.message(cx, Message::Binary(bytes));
                 });
@@ -233,7 +260,6 @@ impl Core {
         if self.hub.wants_flush() {
             self.flush();
         }
-        true
     }
 
     /// The peer's close frame: answers it, or takes it as the answer to ours.
