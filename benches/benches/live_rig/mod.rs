@@ -42,7 +42,7 @@ impl Platform for Nowhere {
         Box::pin(ready(Ok(())))
     }
 
-    fn unsubscribe(&self, _: ConnId, _: &str) -> BoxFuture<()> {
+    fn unsubscribe(&self, _: ConnId, _: &str, _: u64) -> BoxFuture<()> {
         Box::pin(ready(()))
     }
 

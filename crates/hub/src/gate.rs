@@ -331,6 +331,11 @@ impl Hub {
         entries: SmallVec<[Entry; 1]>,
         reference: Option<Ref<'_>>,
     ) {
+        if matches!(kind, Kind::Subscribe { .. }) {
+            for entry in &entries {
+                self.is_wanted(conn, &entry.topic);
+            }
+        }
         let Some(extra) = self.extra_or_new(conn) else {
             if let Kind::Server { token, .. } = kind {
                 let result = Err("CONNECTION_CLOSED".to_owned());
@@ -490,6 +495,9 @@ impl Hub {
                         Verdict::Deny(reason) => Err(reason),
                     },
                 };
+                if let (Ok(()), Some(holder)) = (&verdict, holder) {
+                    self.note_asked(conn, &entry.topic, holder);
+                }
                 self.tally.denied += u64::from(verdict.is_err());
                 if let Err(reason) = &verdict {
                     self.refuse_parked(conn, &entry.topic, reason);
@@ -531,6 +539,7 @@ impl Hub {
                     }
                 };
                 if self.holds(conn, topic) {
+                    self.is_wanted(conn, topic);
                     ack(self, conn);
                     return;
                 }
@@ -585,8 +594,11 @@ impl Hub {
         self.subscription_count(conn) >= self.config.limits.subscriptions_max as usize
     }
 
-    fn leave_now(&mut self, conn: Key, topic: TopicName) {
-        if let Some(index) = self.local_index(&topic) {
+    /// What the client has said, or would have.
+    pub(crate) fn leave_now(&mut self, conn: Key, topic: TopicName) {
+        if !self.stays_for_replies(conn, &topic)
+            && let Some(index) = self.local_index(&topic)
+        {
             self.leave(conn, index);
         }
         self.events.push_back(Event::Unsubscribed { conn, topic });

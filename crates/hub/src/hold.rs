@@ -256,6 +256,18 @@ impl Hub {
         holder: u64,
         number: u64,
     ) -> Option<Released> {
+        let released = self.release_held(conn, topic, holder, number);
+        self.answered(conn, topic, holder);
+        released
+    }
+
+    fn release_held(
+        &mut self,
+        conn: Key,
+        topic: &str,
+        holder: u64,
+        number: u64,
+    ) -> Option<Released> {
         let index = self.local_index(topic)?;
         self.conns
             .get(conn)?

@@ -7,6 +7,7 @@ use hashbrown::HashMap;
 use millstream_core::{Full, Key, Millis, Slab, TimerId, TopicId, TopicRules, Wheel};
 use millstream_wire::{self as wire, Caps};
 
+use crate::asked::Asked;
 use crate::backlog::{Backlog, Bounds};
 use crate::coalesce::{Coalesced, Entry};
 use crate::event::{CloseSummary, Event};
@@ -165,6 +166,7 @@ pub(crate) struct Conn {
 pub(crate) struct Extra {
     pub(crate) gates: Gates,
     pub(crate) parked: Parked,
+    pub(crate) asked: Asked,
     pub(crate) requests: Requests,
     pub(crate) coalesced: Coalesced,
     /// Positions of a `resume` that wait for the topics to be subscribed.
@@ -187,6 +189,7 @@ impl Extra {
     fn is_idle(&self) -> bool {
         self.gates.is_empty()
             && self.parked.is_empty()
+            && self.asked.is_empty()
             && self.requests.is_empty()
             && self.coalesced.is_empty()
             && self.positions.is_empty()
@@ -196,6 +199,7 @@ impl Extra {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Timer {
     Parked(Key),
+    Doubts(Key),
     Positions(Key),
     Request { conn: Key, reference: u64 },
 }
@@ -340,7 +344,7 @@ impl Hub {
             self.backlog_bytes = self.backlog_bytes.saturating_sub(backlog.bytes());
         }
         if let Some(mut extra) = gone.extra {
-            let timers = [extra.positions_timer, extra.parked.timer];
+            let timers = [extra.positions_timer, extra.parked.timer, extra.asked.timer];
             for timer in timers.into_iter().flatten() {
                 self.timers.cancel(timer);
             }
@@ -388,6 +392,7 @@ impl Hub {
         while let Some(timer) = self.timers.pop_due(now) {
             match timer {
                 Timer::Parked(conn) => self.expire_parked(conn),
+                Timer::Doubts(conn) => self.expire_doubts(conn),
                 Timer::Positions(conn) => {
                     if let Some(extra) = self.extra(conn) {
                         extra.positions = HashMap::new();
@@ -570,6 +575,7 @@ impl Hub {
             let lost = extra.coalesced.forget(topic);
             self.tally.dropped_coalesced += lost;
         }
+        self.forget_asked(key, index);
         let local = &self.local[index as usize];
         local.topic.leave(self.worker);
         if local.is_unused() {
@@ -780,6 +786,11 @@ impl Hub {
         }
         if extra.parked.is_empty()
             && let Some(timer) = extra.parked.timer.take()
+        {
+            self.timers.cancel(timer);
+        }
+        if !extra.asked.has_doubts()
+            && let Some(timer) = extra.asked.timer.take()
         {
             self.timers.cancel(timer);
         }

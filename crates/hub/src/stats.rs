@@ -81,6 +81,10 @@ counters! {
     parked_granted,
     /// Subscribes that were denied at once because too many of the connection waited already.
     parked_refused,
+    /// Unsubscribes that came while a request for their topic was under way: it stays subscribed.
+    left_under_way,
+    /// Subscriptions that ended because the client did not come back to them after such a one.
+    doubts_ended,
     /// Verdicts that arrived after their connection had closed.
     verdicts_late,
     /// Server-to-client requests sent.

@@ -57,17 +57,13 @@ impl Owners {
         true
     }
 
-    /// Says what a subscription's end has to run. False when it has ended already.
-    pub(crate) fn activate(&self, conn: ConnId, id: u64, ending: Option<Arc<dyn Ending>>) -> bool {
+    /// Says what a subscription's end has to run, and adds it again if something has ended it.
+    pub(crate) fn put(&self, conn: ConnId, owner: Owner) {
         let mut shard = self.shard(conn).lock();
-        let owners = shard.get_mut(&conn);
-        let owner = owners.and_then(|owners| owners.iter_mut().find(|owner| owner.id == id));
-        match owner {
-            Some(owner) => {
-                owner.ending = ending;
-                true
-            }
-            None => false,
+        let owners = shard.entry(conn).or_default();
+        match owners.iter_mut().find(|other| other.id == owner.id) {
+            Some(other) => *other = owner,
+            None => owners.push(owner),
         }
     }
 
@@ -91,14 +87,16 @@ impl Owners {
         owners.is_some_and(|owners| owners.iter().any(|owner| *owner.topic == *topic))
     }
 
-    /// Takes everything a connection holds of a topic.
-    pub(crate) fn take_topic(&self, conn: ConnId, topic: &str) -> Vec<Owner> {
+    /// Takes everything a connection holds of a topic, except some.
+    pub(crate) fn take_topic(&self, conn: ConnId, topic: &str, except: &[u64]) -> Vec<Owner> {
         let mut shard = self.shard(conn).lock();
         let Some(owners) = shard.get_mut(&conn) else {
             return Vec::new();
         };
         let taken = owners
-            .extract_if(.., |owner| &*owner.topic == topic)
+            .extract_if(.., |owner| {
+                &*owner.topic == topic && !except.contains(&owner.id)
+            })
             .collect();
         if owners.is_empty() {
             shard.remove(&conn);
@@ -146,7 +144,7 @@ mod tests {
         assert!(!owners.take(conn(1), 1).expect("held").1);
         assert!(owners.take(conn(1), 2).expect("held").1);
         assert!(owners.take(conn(1), 2).is_none());
-        assert_eq!(owners.take_topic(conn(1), "b").len(), 1);
+        assert_eq!(owners.take_topic(conn(1), "b", &[]).len(), 1);
         assert!(owners.take_all(conn(1)).is_empty());
         assert_eq!(owners.take_all(conn(2)).len(), 1);
         assert!(owners.shards.iter().all(|shard| shard.lock().is_empty()));

@@ -95,9 +95,16 @@ impl<S: Send + Sync + 'static, U: User> Live<S, U> {
         }
     }
 
-    /// A client has given a topic up. The future runs what has to run then.
-    pub fn handle_unsubscribed(&self, conn: ConnId, topic: &str) -> BoxFuture<()> {
-        let ended = self.engine.owners.take_topic(conn, topic);
+    /// A client has given a topic up. The future runs what has to run then. `under_way` are the
+    /// holders of requests for it that have no reply yet, see [`Platform::subscribe`]: what they
+    /// have subscribed goes on.
+    pub fn handle_unsubscribed(
+        &self,
+        conn: ConnId,
+        topic: &str,
+        under_way: &[u64],
+    ) -> BoxFuture<()> {
+        let ended = self.engine.owners.take_topic(conn, topic, under_way);
         self.end(ended)
     }
 
@@ -410,7 +417,8 @@ async fn take_back<S, U: User>(ctx: &Ctx<S, U>, grant: Grant) {
     // It is gone when the client has given the topic up meanwhile, or the connection.
     if let Some((owner, last)) = taken {
         if last {
-            engine.platform.unsubscribe(conn, &grant.topic).await;
+            let Grant { id, topic } = &grant;
+            engine.platform.unsubscribe(conn, topic, *id).await;
         }
         end(Arc::clone(&engine.platform), vec![owner]).await;
     }

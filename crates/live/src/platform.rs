@@ -93,8 +93,10 @@ pub trait Platform: Send + Sync + 'static {
     /// Ends the holding back for a request that has no reply which does.
     fn release(&self, conn: ConnId, topic: &str, holder: u64);
 
-    /// Ends a subscription that a stream has made. Resolves when it has ended.
-    fn unsubscribe(&self, conn: ConnId, topic: &str) -> BoxFuture<()>;
+    /// Ends the subscription that a stream's request has made, and the holding back for it, unless
+    /// others for the topic are under way by then. `holder` is the number of the one that has
+    /// failed. Resolves when it has ended.
+    fn unsubscribe(&self, conn: ConnId, topic: &str, holder: u64) -> BoxFuture<()>;
 
     /// Subscriptions to a topic, of all connections.
     fn subscribers(&self, topic: &str) -> u64;

@@ -221,11 +221,16 @@ impl<S: Send + Sync + 'static, U: User> Stream<S, U> {
             let leave = Leave { ctx, hook, watched };
             Arc::new(leave) as Arc<dyn Ending>
         });
-        if engine.owners.activate(conn, id, ending) {
-            Ok(id)
-        } else {
-            Err(refusal(code::CONNECTION_CLOSED))
+        // An unsubscribe that was handled before this subscription has ended what it found here: it
+        // was about something else.
+        let topic = Arc::clone(topic);
+        engine.owners.put(conn, Owner { id, topic, ending });
+        if ctx.is_closed() {
+            // What the close has found to end did not include this.
+            engine.owners.take(conn, id);
+            return Err(refusal(code::CONNECTION_CLOSED));
         }
+        Ok(id)
     }
 
     async fn first_value(

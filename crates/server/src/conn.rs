@@ -568,14 +568,14 @@ impl Handle {
         receiver.await.unwrap_or_else(|_| Err(closed()))
     }
 
-    /// Ends a subscription of a connection.
-    pub(crate) async fn unsubscribe_by_id(&self, id: ConnId, topic: String) {
+    /// Ends the subscription that a request has made, as [`Hub::give_up`] does.
+    pub(crate) async fn give_up_by_id(&self, id: ConnId, topic: String, holder: u64) {
         let Some(inbox) = self.shared.inboxes.get(id.worker()) else {
             return;
         };
         let (sender, receiver) = oneshot::channel();
         inbox.push(Task::Run(Box::new(move |core| {
-            core.hub.unsubscribe(id.key(), &topic);
+            core.hub.give_up(id.key(), &topic, holder);
             core.pump();
             let _ = sender.send(());
         })));

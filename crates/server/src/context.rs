@@ -124,6 +124,11 @@ impl<'a> Context<'a> {
         self.core.after_publish(false);
     }
 
+    /// The requests for a topic that have no reply yet.
+    pub(crate) fn under_way(&self, topic: &str) -> Vec<u64> {
+        self.core.hub.under_way(self.key, topic)
+    }
+
     /// The runtime for work that has to wait.
     pub(crate) fn runtime(&self) -> tokio::runtime::Handle {
         self.core.shared.runtime.clone()

@@ -180,9 +180,9 @@ impl Platform for Handle {
         Box::pin(async move { handle.subscribe_held(conn, &topic, holder).await })
     }
 
-    fn unsubscribe(&self, conn: ConnId, topic: &str) -> BoxFuture<()> {
+    fn unsubscribe(&self, conn: ConnId, topic: &str, holder: u64) -> BoxFuture<()> {
         let (handle, topic) = (self.clone(), topic.to_owned());
-        Box::pin(async move { handle.unsubscribe_by_id(conn, topic).await })
+        Box::pin(async move { handle.give_up_by_id(conn, topic, holder).await })
     }
 
     fn subscribers(&self, topic: &str) -> u64 {
@@ -465,7 +465,8 @@ where
     fn unsubscribe(&self, cx: &mut Context<'_>, topic: &str) {
         self.hooks.unsubscribe(cx, topic);
         if let Some(live) = self.live.get() {
-            drive(cx, live.handle_unsubscribed(cx.id(), topic));
+            let under_way = cx.under_way(topic);
+            drive(cx, live.handle_unsubscribed(cx.id(), topic, &under_way));
         }
     }
 

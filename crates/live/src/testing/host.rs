@@ -288,8 +288,13 @@ impl<S: Send + Sync + 'static, U: User> Host<S, U> {
                     pipe.paused = !on;
                 }
             }
-            Task::Unsubscribe { conn, topic, done } => {
-                hub.unsubscribe(conn, &topic);
+            Task::Unsubscribe {
+                conn,
+                topic,
+                holder,
+                done,
+            } => {
+                hub.give_up(conn, &topic, holder);
                 self.pump(number);
                 done.keep(());
             }
@@ -570,8 +575,10 @@ impl<S: Send + Sync + 'static, U: User> Host<S, U> {
                     }
                 }
                 Event::Unsubscribed { conn, topic } => {
+                    let under_way = worker.hub.under_way(conn, &topic);
                     let conn = ConnId::new(worker.hub.worker(), conn);
-                    self.exec.drive(self.live.handle_unsubscribed(conn, &topic));
+                    let ended = self.live.handle_unsubscribed(conn, &topic, &under_way);
+                    self.exec.drive(ended);
                 }
                 // Nobody here asks clients anything.
                 _ => {}

@@ -46,6 +46,7 @@ pub(super) enum Task {
     Unsubscribe {
         conn: Key,
         topic: String,
+        holder: u64,
         done: Promise<()>,
     },
 }
@@ -253,11 +254,12 @@ impl Platform for Bench {
         })
     }
 
-    fn unsubscribe(&self, conn: ConnId, topic: &str) -> BoxFuture<()> {
+    fn unsubscribe(&self, conn: ConnId, topic: &str, holder: u64) -> BoxFuture<()> {
         let (done, ended) = promise();
         let task = Task::Unsubscribe {
             conn: conn.key(),
             topic: topic.to_owned(),
+            holder,
             done,
         };
         self.queues.push(conn.worker(), task);

@@ -248,7 +248,7 @@ impl Platform for Recorder {
         ))
     }
 
-    fn unsubscribe(&self, _: ConnId, topic: &str) -> BoxFuture<()> {
+    fn unsubscribe(&self, _: ConnId, topic: &str, _: u64) -> BoxFuture<()> {
         self.effect(json!({ "unsubscribe": topic }));
         Box::pin(ready(()))
     }
