@@ -51,7 +51,8 @@ pub enum Event {
         /// `Err` with the reason when it was refused.
         result: Result<(), String>,
     },
-    /// A connection left a topic, or asked to leave one it did not hold.
+    /// A connection left a topic, or asked to leave one it did not hold. Requests that are
+    /// [`under_way`](crate::Hub::under_way) keep the topic.
     Unsubscribed {
         /// The connection.
         conn: Key,

@@ -1,4 +1,5 @@
-//! Subscribes that come shortly before the application gives the connection the topic.
+//! Subscribes that come shortly before the application gives the connection the topic, and
+//! unsubscribes that come while it is about to.
 
 #![allow(clippy::unwrap_used, reason = "tests")]
 
@@ -94,6 +95,28 @@ impl Rig {
             self.hub.poll_event(),
             Some(Event::Subscribed { token: 7, result })
         );
+    }
+
+    /// The client has no more listeners.
+    fn leave(&mut self, topic: &str) {
+        self.say(&format!(r#"{{"type":"unsubscribe","topic":"{topic}"}}"#));
+        let left = self.hub.poll_event();
+        assert!(matches!(left, Some(Event::Unsubscribed { .. })), "{left:?}");
+    }
+
+    /// A stream asks for a topic that the connection holds.
+    fn share(&mut self, topic: &str, holder: u64) {
+        self.hub.subscribe(self.conn, topic, holder, Some(holder));
+        let (token, result) = (holder, Ok(()));
+        let done = self.hub.poll_event();
+        assert_eq!(done, Some(Event::Subscribed { token, result }));
+    }
+
+    /// Nothing is kept for later any more.
+    fn is_at_rest(&mut self) {
+        assert_eq!(self.hub.next_deadline(), None);
+        assert_eq!(self.hub.poll_event(), None);
+        assert!(self.hub.under_way(self.conn, "a").is_empty());
     }
 
     /// The frames since the last time.
@@ -300,9 +323,7 @@ fn an_unsubscribe_does_not_answer_what_waits() {
     let ticket = rig.ticket();
     rig.hub.settle(ticket, []);
     for topic in ["a", "b"] {
-        rig.say(&format!(r#"{{"type":"unsubscribe","topic":"{topic}"}}"#));
-        let left = rig.hub.poll_event();
-        assert!(matches!(left, Some(Event::Unsubscribed { .. })), "{left:?}");
+        rig.leave(topic);
     }
     assert_eq!(rig.frames(), [""; 0]);
     rig.grant("a", true);
@@ -374,4 +395,148 @@ fn many_that_wait_keep_one_timer_and_are_answered_in_order() {
     let all: Vec<String> = (0..room).map(|n| denied("same", n, "FORBIDDEN")).collect();
     assert_eq!(rig.frames(), all);
     assert_eq!(rig.hub.next_deadline(), None);
+}
+
+/// The topic is given, and asked for once more by a request that has no reply yet.
+fn asked_twice(limits: Limits) -> Rig {
+    let mut rig = Rig::new(limits);
+    rig.grant("a", true);
+    rig.hub.release(rig.conn, "a", 5).unwrap();
+    rig.share("a", 6);
+    rig.publish("a");
+    assert_eq!(rig.frames().len(), 1, "not held back: somebody listens");
+    assert_eq!(rig.hub.under_way(rig.conn, "a"), [6]);
+    rig
+}
+
+#[test]
+fn a_topic_that_is_left_waits_for_the_reply_that_is_to_come() {
+    for asks in [true, false] {
+        let mut rig = asked_twice(Limits::default());
+        rig.leave("a");
+        rig.publish("a");
+        rig.advance(10_000);
+        assert_eq!(rig.frames(), [""; 0], "nobody listens");
+        assert_eq!(rig.hub.release(rig.conn, "a", 6).unwrap().frames, 1);
+        assert_eq!(rig.frames().len(), 1);
+        if asks {
+            rig.ask("a", 1);
+            let ticket = rig.ticket();
+            rig.hub.settle(ticket, [Verdict::Allow]);
+            assert_eq!(rig.frames(), [acked("a", 1)]);
+        }
+        rig.advance(1_999);
+        assert!(rig.hub.holds(rig.conn, "a"));
+        rig.advance(1);
+        assert_eq!(rig.hub.holds(rig.conn, "a"), asks);
+        let ended = rig.hub.poll_event();
+        assert_eq!(ended.is_none(), asks, "{ended:?}");
+        rig.is_at_rest();
+        assert_eq!(rig.count(|stats| &stats.left_under_way), 1);
+        assert_eq!(rig.count(|stats| &stats.doubts_ended), u64::from(!asks));
+    }
+}
+
+#[test]
+fn a_verdict_that_takes_long_does_not_count_against_the_client() {
+    let mut rig = asked_twice(Limits::default());
+    rig.leave("a");
+    rig.hub.release(rig.conn, "a", 6).unwrap();
+    rig.ask("a", 1);
+    let ticket = rig.ticket();
+    rig.advance(60_000);
+    assert!(rig.hub.holds(rig.conn, "a"));
+    rig.hub.settle(ticket, [Verdict::Allow]);
+    rig.is_at_rest();
+}
+
+#[test]
+fn asking_before_the_reply_is_as_good_as_behind_it() {
+    let mut rig = asked_twice(Limits::default());
+    rig.leave("a");
+    rig.ask("a", 1);
+    let ticket = rig.ticket();
+    rig.hub.settle(ticket, [Verdict::Allow]);
+    rig.hub.release(rig.conn, "a", 6).unwrap();
+    rig.advance(60_000);
+    assert!(rig.hub.holds(rig.conn, "a"));
+    rig.is_at_rest();
+}
+
+#[test]
+fn leaving_for_good_forgets_what_was_under_way() {
+    for late in [false, true] {
+        let mut rig = asked_twice(Limits::default());
+        rig.leave("a");
+        if late {
+            rig.hub.release(rig.conn, "a", 6).unwrap();
+        }
+        assert!(
+            rig.hub.unsubscribe(rig.conn, "a"),
+            "the application decides"
+        );
+        assert!(rig.hub.poll_event().is_some());
+        rig.is_at_rest();
+        assert!(rig.hub.release(rig.conn, "a", 6).is_none());
+        rig.grant("a", true);
+        rig.hub.release(rig.conn, "a", 5).unwrap();
+        rig.advance(60_000);
+        assert!(rig.hub.holds(rig.conn, "a"));
+        rig.is_at_rest();
+    }
+}
+
+#[test]
+fn a_request_that_fails_ends_its_subscription_unless_others_are_under_way() {
+    let mut rig = Rig::new(Limits::default());
+    rig.grant("a", true);
+    rig.share("a", 6);
+    rig.publish("a");
+    rig.hub.give_up(rig.conn, "a", 5);
+    assert!(rig.hub.holds(rig.conn, "a"));
+    assert_eq!(rig.hub.release(rig.conn, "a", 6).unwrap().frames, 1);
+    rig.is_at_rest();
+    rig.share("a", 7);
+    rig.hub.give_up(rig.conn, "a", 7);
+    assert!(!rig.hub.holds(rig.conn, "a"));
+    assert!(rig.hub.poll_event().is_some());
+    rig.is_at_rest();
+}
+
+#[test]
+fn a_connection_that_closes_leaves_no_deadline() {
+    let mut rig = asked_twice(Limits::default());
+    rig.leave("a");
+    rig.hub.release(rig.conn, "a", 6).unwrap();
+    assert!(rig.hub.next_deadline().is_some());
+    rig.hub.close(rig.conn).unwrap();
+    assert_eq!(rig.hub.next_deadline(), None);
+}
+
+#[test]
+fn without_time_for_the_client_a_topic_that_was_left_ends_with_the_reply() {
+    let mut rig = asked_twice(Limits {
+        parked_hold: Duration::ZERO,
+        ..Limits::default()
+    });
+    rig.leave("a");
+    rig.hub.release(rig.conn, "a", 6).unwrap();
+    rig.advance(0);
+    assert!(!rig.hub.holds(rig.conn, "a"));
+}
+
+#[test]
+fn requests_under_way_beyond_the_limit_end_with_what_was_left() {
+    let mut rig = asked_twice(Limits {
+        subscriptions_max: 2,
+        ..Limits::default()
+    });
+    rig.share("a", 7);
+    rig.share("a", 8);
+    assert_eq!(rig.hub.under_way(rig.conn, "a"), [6, 7]);
+    for holder in [6, 7] {
+        rig.hub.release(rig.conn, "a", holder);
+    }
+    rig.leave("a");
+    assert!(!rig.hub.holds(rig.conn, "a"));
 }

@@ -432,11 +432,12 @@ knobs! {
             metric "`millstream_hub_parked_total`, `millstream_hub_parked_granted_total`, \
                 `millstream_hub_parked_refused_total`.";
         parked_hold: Duration as Span = secs(2), "MILLSTREAM_PARKED_HOLD";
-            purpose "How long such a denial waits; `0s` denies at once. Only where clients get \
-                topics through streams.";
+            purpose "How long such a denial waits; `0s` denies at once. Also how long, from the reply on, \
+                a client may take to ask for a topic that it has left while its stream was loaded. Only \
+                where clients get topics through streams.";
             cost "See parked_topics_max.";
-            at_limit "Denied with FORBIDDEN.";
-            metric "`millstream_hub_denied_total`.";
+            at_limit "Denied with FORBIDDEN; what nobody asked for ends.";
+            metric "`millstream_hub_denied_total`, `millstream_hub_doubts_ended_total`.";
         backlog_pieces_max: usize as Bytes = 16_384, "MILLSTREAM_BACKLOG_PIECES_MAX";
             purpose "Unsent pieces of one connection, beside backpressure_bytes_max.";
             cost "About 40 bytes each.";
