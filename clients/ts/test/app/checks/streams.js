@@ -1,4 +1,4 @@
-import { becomes, equal, fails, follow, freshSpace, until, watch } from './kit.js';
+import { becomes, equal, fails, follow, freshSpace, sleep, until, watch } from './kit.js';
 
 const check = (name, run) => ({ name: `streams: ${name}`, run });
 
@@ -229,6 +229,27 @@ export const streams = [
 		equal(await other.call('ctl/subscribers', `slowly:${space}`), 1, 'subscribers');
 		second.stop();
 		await becomes('nobody is left', () => other.call('ctl/subscribers', `slowly:${space}`), 0);
+	}),
+
+	check('a stream that is loaded while another of its topic is left', async (world) => {
+		const [page, other] = [await world.page(), await world.page()];
+		const space = freshSpace('handed');
+		const emit = (id) => other.call('st/emit', 'slowly', space, 'created', { id });
+		const first = watch(page.stream('st/slow', space, 0));
+		await becomes('the first is there', () => first.last, []);
+		await emit(1);
+		await becomes('it is live', () => first.last, [{ id: 1 }]);
+		// As when one page gives way to another.
+		const second = follow(page.stream('st/slow', space, 600));
+		await sleep(100);
+		first.stop();
+		await sleep(100);
+		await emit(2);
+		await becomes('the second has all', () => second.last, [{ id: 1 }, { id: 2 }]);
+		await sleep(2_500);
+		await emit(3);
+		await becomes('and is live', () => second.last, [{ id: 1 }, { id: 2 }, { id: 3 }]);
+		equal([second.errors, second.status], [[null], 'connected'], 'errors and status');
 	}),
 
 	check('a second list of the latest repeats the last event, unless it is told not to', async (world) => {
