@@ -12,6 +12,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use millstream_core::{Key, Millis, TimerId, TopicId, TopicName};
+use smallvec::SmallVec;
 
 use crate::Hub;
 use crate::hub::Timer;
@@ -19,7 +20,8 @@ use crate::hub::Timer;
 /// The requests of one connection that have no reply yet.
 #[derive(Debug, Default)]
 pub(crate) struct Asked {
-    requests: Vec<Request>,
+    /// Nearly always one at a time.
+    requests: SmallVec<[Request; 1]>,
     /// Topics that the client has left and was given since, in the order in which they end.
     doubts: VecDeque<Doubt>,
     /// When the first of them ends. Set while there are any.
