@@ -88,11 +88,11 @@ impl Hub {
             return;
         };
         let topic = self.local[index as usize].topic.id();
-        let max = self.config.limits.subscriptions_max as usize;
+        let max = self.config.limits.parked_topics_max as usize;
         let Some(extra) = self.extra_or_new(conn) else {
             return;
         };
-        // Those beyond the limit end with what the client had before.
+        // Those beyond the limit end with what the client had before: an unsubscribe looks at all.
         if extra.asked.requests.len() < max {
             extra.asked.requests.push(Request {
                 topic,

@@ -34,7 +34,8 @@ pub struct Limits {
     /// Subscribes of one connection that wait because default deny would refuse them
     /// ([`HubConfig::park`](crate::HubConfig::park)), one for each topic of a batch. Default 256.
     /// At the limit they are denied at once. Counters: `parked`, `parked_granted`,
-    /// `parked_refused`.
+    /// `parked_refused`. As many requests for topics outlive an unsubscribe that comes before their
+    /// reply; others end with it.
     pub parked_topics_max: u32,
     /// How long they wait for the application to give the connection the topic before they are
     /// denied. Default 2 s; zero denies at once. Begins again while the application has not

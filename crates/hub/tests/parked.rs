@@ -528,7 +528,7 @@ fn without_time_for_the_client_a_topic_that_was_left_ends_with_the_reply() {
 #[test]
 fn requests_under_way_beyond_the_limit_end_with_what_was_left() {
     let mut rig = asked_twice(Limits {
-        subscriptions_max: 2,
+        parked_topics_max: 2,
         ..Limits::default()
     });
     rig.share("a", 7);

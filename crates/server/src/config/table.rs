@@ -426,9 +426,10 @@ knobs! {
             at_limit "Denied with RATE_LIMITED.";
             metric "`millstream_hub_denied_total`.";
         parked_topics_max: u32 as Small = 256, "MILLSTREAM_PARKED_TOPICS_MAX";
-            purpose "Topics of one connection whose denial waits, because a stream may open them.";
+            purpose "Topics of one connection whose denial waits, because a stream may open them. As \
+                many streams outlive an unsubscribe that comes while they are loaded.";
             cost "About 60 bytes and the topic's name each for parked_hold.";
-            at_limit "Denied with FORBIDDEN at once.";
+            at_limit "Denied with FORBIDDEN at once; further streams end with the unsubscribe.";
             metric "`millstream_hub_parked_total`, `millstream_hub_parked_granted_total`, \
                 `millstream_hub_parked_refused_total`.";
         parked_hold: Duration as Span = secs(2), "MILLSTREAM_PARKED_HOLD";
