@@ -39,8 +39,8 @@ pub struct Limits {
     pub parked_topics_max: u32,
     /// How long they wait for the application to give the connection the topic before they are
     /// denied. Default 2 s; zero denies at once. Begins again while the application has not
-    /// answered about that topic. The same time, from a reply on, has a client to ask for a topic that
-    /// it has left while its request was under way; then the subscription ends. Counters:
+    /// answered about that topic. The same time, from a reply on, has a client to ask for a topic
+    /// that it has left while its request was under way; then the subscription ends. Counters:
     /// `left_under_way`, `doubts_ended`.
     pub parked_hold: Duration,
     /// Unsent bytes of one connection before its topics' overflow policies apply.

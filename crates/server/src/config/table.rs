@@ -426,16 +426,16 @@ knobs! {
             at_limit "Denied with RATE_LIMITED.";
             metric "`millstream_hub_denied_total`.";
         parked_topics_max: u32 as Small = 256, "MILLSTREAM_PARKED_TOPICS_MAX";
-            purpose "Topics of one connection whose denial waits, because a stream may open them. As \
-                many streams outlive an unsubscribe that comes while they are loaded.";
+            purpose "Topics of one connection whose denial waits, because a stream may open them. \
+                As many streams outlive an unsubscribe that comes while they are loaded.";
             cost "About 60 bytes and the topic's name each for parked_hold.";
             at_limit "Denied with FORBIDDEN at once; further streams end with the unsubscribe.";
             metric "`millstream_hub_parked_total`, `millstream_hub_parked_granted_total`, \
                 `millstream_hub_parked_refused_total`.";
         parked_hold: Duration as Span = secs(2), "MILLSTREAM_PARKED_HOLD";
-            purpose "How long such a denial waits; `0s` denies at once. Also how long, from the reply on, \
-                a client may take to ask for a topic that it has left while its stream was loaded. Only \
-                where clients get topics through streams.";
+            purpose "How long such a denial waits; `0s` denies at once. Also how long, from the \
+                reply on, a client may take to ask for a topic that it has left while its stream \
+                was loaded. Only where clients get topics through streams.";
             cost "See parked_topics_max.";
             at_limit "Denied with FORBIDDEN; what nobody asked for ends.";
             metric "`millstream_hub_denied_total`, `millstream_hub_doubts_ended_total`.";
