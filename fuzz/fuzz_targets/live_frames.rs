@@ -66,7 +66,7 @@ impl Platform for World {
         Box::pin(ready(Ok(())))
     }
 
-    fn unsubscribe(&self, _: ConnId, _: &str) -> BoxFuture<()> {
+    fn unsubscribe(&self, _: ConnId, _: &str, _: u64) -> BoxFuture<()> {
         Box::pin(ready(()))
     }
 
