@@ -62,15 +62,14 @@ impl Hub {
     /// holders.
     #[must_use]
     pub fn under_way(&self, conn: Key, topic: &str) -> Vec<u64> {
-        let extra = self.conns.get(conn).and_then(|conn| conn.extra.as_deref());
-        let asked = extra.map(|extra| &extra.asked);
-        let Some(asked) = asked.filter(|asked| !asked.requests.is_empty()) else {
-            return Vec::new();
-        };
         let index = self.local_index(topic);
-        index.map_or_else(Vec::new, |index| {
-            asked.of(self.local[index as usize].topic.id()).collect()
-        })
+        index.map_or_else(Vec::new, |index| self.asked_for(conn, index))
+    }
+
+    fn asked_for(&self, conn: Key, index: u32) -> Vec<u64> {
+        let topic = self.local[index as usize].topic.id();
+        let extra = self.conns.get(conn).and_then(|conn| conn.extra.as_deref());
+        extra.map_or_else(Vec::new, |extra| extra.asked.of(topic).collect())
     }
 
     /// Ends the subscription that one request has made, as far as nothing else needs it: other
@@ -130,14 +129,12 @@ impl Hub {
 
     /// The client leaves a topic. False when nothing of it is under way; otherwise it stays
     /// subscribed, and nothing is delivered before the next reply.
-    pub(crate) fn stays_for_replies(&mut self, conn: Key, topic: &str) -> bool {
-        let waiting = self.under_way(conn, topic);
-        for holder in &waiting {
-            self.hold(conn, topic, *holder);
-        }
-        let Some(index) = self.local_index(topic).filter(|_| !waiting.is_empty()) else {
+    pub(crate) fn stays_for_replies(&mut self, conn: Key, index: u32) -> bool {
+        let waiting = self.asked_for(conn, index);
+        if waiting.is_empty() {
             return false;
-        };
+        }
+        self.hold_for(conn, index, &waiting);
         let id = self.local[index as usize].topic.id();
         if let Some(extra) = self.extra(conn) {
             let requests = extra.asked.requests.iter_mut();
@@ -194,8 +191,8 @@ impl Hub {
             over.push(doubt.topic);
         }
         for topic in over {
-            self.tally.doubts_ended += 1;
-            self.leave_now(conn, topic);
+            let left = self.leave_now(conn, topic);
+            self.tally.doubts_ended += u64::from(left);
         }
         self.time_doubts(conn);
         self.tidy(conn);

@@ -308,7 +308,9 @@ impl Hub {
                 .and_then(|extra| extra.gates.last_about(&topic));
             match waiting {
                 Some(entry) => entry.leaves = true,
-                None => self.leave_now(conn, topic),
+                None => {
+                    self.leave_now(conn, topic);
+                }
             }
             return;
         }
@@ -594,14 +596,14 @@ impl Hub {
         self.subscription_count(conn) >= self.config.limits.subscriptions_max as usize
     }
 
-    /// What the client has said, or would have.
-    pub(crate) fn leave_now(&mut self, conn: Key, topic: TopicName) {
-        if !self.stays_for_replies(conn, &topic)
-            && let Some(index) = self.local_index(&topic)
-        {
-            self.leave(conn, index);
-        }
+    /// Leaves a topic as the client has said, or would have. False when it was not held, or stays
+    /// for replies to come.
+    pub(crate) fn leave_now(&mut self, conn: Key, topic: TopicName) -> bool {
+        let left = self
+            .local_index(&topic)
+            .is_some_and(|index| !self.stays_for_replies(conn, index) && self.leave(conn, index));
         self.events.push_back(Event::Unsubscribed { conn, topic });
+        left
     }
 
     pub(crate) fn deny(&mut self, conn: Key, topic_json: &[u8], to: Option<&[u8]>, reason: &str) {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use millstream_core::Key;
-use smallvec::{SmallVec, smallvec};
+use smallvec::SmallVec;
 
 use crate::Hub;
 use crate::backlog::Audience;
@@ -116,16 +116,26 @@ impl Hub {
     /// At most `hold_bytes_max` bytes wait; see [`Released::dropped`]. Events of this turn that
     /// were published before are not affected.
     pub fn hold(&mut self, conn: Key, topic: &str, holder: u64) -> bool {
-        let Some(index) = self.local_index(topic) else {
-            return false;
-        };
+        let index = self.local_index(topic);
+        index.is_some_and(|index| self.hold_for(conn, index, &[holder]))
+    }
+
+    /// The same for several holders: whoever holds events back is looked for once. True when one of
+    /// them has not asked before.
+    pub(crate) fn hold_for(&mut self, conn: Key, index: u32, holders: &[u64]) -> bool {
         let slot = self.conns.get(conn).and_then(|conn| conn.subs.slot(index));
         let Some(slot) = slot else {
             return false;
         };
         if slot == Place::HELD {
             let held = self.held_mut(conn, index);
-            return held.is_some_and(|held| held.add_holder(holder));
+            return held.is_some_and(|held| {
+                let mut fresh = false;
+                for holder in holders {
+                    fresh |= held.add_holder(*holder);
+                }
+                fresh
+            });
         }
         let since = self.leave_lane(conn, Place { topic: index, slot });
         if let Some(state) = at_mut(&mut self.conns, conn.index) {
@@ -133,7 +143,7 @@ impl Hub {
         }
         let held = Held {
             conn: conn.index,
-            holders: smallvec![holder],
+            holders: SmallVec::from_slice(holders),
             covered: None,
             frames: VecDeque::new(),
             bytes: 0,

@@ -540,3 +540,26 @@ fn requests_under_way_beyond_the_limit_end_with_what_was_left() {
     rig.leave("a");
     assert!(!rig.hub.holds(rig.conn, "a"));
 }
+
+#[test]
+fn a_topic_in_doubt_stays_for_a_request_that_came_since() {
+    let mut rig = asked_twice(Limits::default());
+    rig.leave("a");
+    rig.hub.release(rig.conn, "a", 6).unwrap();
+    rig.share("a", 7);
+    rig.advance(2_000);
+    assert!(rig.hub.holds(rig.conn, "a"));
+    assert!(
+        rig.hub.poll_event().is_some(),
+        "what was there before is over"
+    );
+    assert_eq!(rig.count(|stats| &stats.doubts_ended), 0);
+    rig.publish("a");
+    assert_eq!(rig.frames(), [""; 0], "nobody listens");
+    assert_eq!(rig.hub.release(rig.conn, "a", 7).unwrap().frames, 1);
+    rig.advance(2_000);
+    assert!(!rig.hub.holds(rig.conn, "a"));
+    assert!(rig.hub.poll_event().is_some());
+    assert_eq!(rig.count(|stats| &stats.doubts_ended), 1);
+    rig.is_at_rest();
+}
